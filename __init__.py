@@ -1,0 +1,1 @@
+"""LLM4Rec: any causal language model becomes a multimodal recommender."""

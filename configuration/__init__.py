@@ -1,0 +1,1 @@
+"""What a user edits: recipes and the data schema."""

@@ -1,0 +1,149 @@
+"""The data schema: which column plays which role.
+
+Users write one for `llm4rec prepare table`; `prepare` writes one (`schema.yaml`) beside every prepared data set, in the
+same form, so a prepared folder is itself a valid table source. Training reads it to learn which modalities items have.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MODALITY_KINDS = ("text", "categorical", "numerical", "vector")
+"""Kinds of item column that the fusion head has an encoder for. The `id` modality needs no column."""
+
+
+@dataclass
+class ModalitySchema:
+    """One item column that the model reads.
+
+    Args:
+        kind: one of `text`, `categorical`, `numerical`, `vector`.
+        separator: for categorical columns that hold several values in one string, what separates them (`"|"`).
+    """
+
+    kind: str
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in MODALITY_KINDS:
+            raise ValueError(f"Unknown modality kind {self.kind!r}. Kinds are {', '.join(MODALITY_KINDS)}.")
+
+
+@dataclass
+class InteractionSchema:
+    """Roles of the columns of the interaction table; `time` and `rating` may be absent (`null`)."""
+
+    path: str = "interactions.parquet"
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str | None = None
+    rating: str | None = None
+
+
+@dataclass
+class ItemSchema:
+    """Roles of the columns of the item table. `path: null` says that items have no table of their own."""
+
+    path: str | None = "items.parquet"
+    item: str = "item_id"
+    title: str | None = None
+    modalities: dict[str, ModalitySchema] = field(default_factory=dict)
+
+
+@dataclass
+class UserSchema:
+    """Roles of the columns of the user table. Sensitive attributes are audited and never enter the model's input."""
+
+    path: str | None = None
+    user: str = "user_id"
+    attributes: list[str] = field(default_factory=list)
+    sensitive: list[str] = field(default_factory=list)
+
+
+@dataclass
+class DataSchema:
+    """A data set's tables and the role of each of their columns.
+
+    Example (`schema.yaml`, paths relative to it):
+
+    ```yaml
+    interactions: {path: orders.csv, user: customer_ref, item: sku, time: bought_at, rating: stars}
+    items:
+      path: products.csv
+      item: sku
+      title: label
+      modalities:
+        label: text
+        department: categorical
+        tags: {kind: categorical, separator: "|"}
+        price_eur: numerical
+    users: {path: customers.csv, user: ref, attributes: [age_group], sensitive: [gender]}
+    ```
+    """
+
+    interactions: InteractionSchema = field(default_factory=InteractionSchema)
+    items: ItemSchema = field(default_factory=ItemSchema)
+    users: UserSchema = field(default_factory=UserSchema)
+    source: str | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "schema") -> DataSchema:
+        """Build a schema from plain YAML values; an unknown key is a `ValueError` that names the nearest valid one."""
+        values = _checked(cls, values, where)
+        sections = {"interactions": InteractionSchema, "items": ItemSchema, "users": UserSchema}
+        for name, section in sections.items():
+            if name in values:
+                values[name] = _checked(section, values[name] or {}, f"{where}: {name}")
+        modalities = values.get("items", {}).get("modalities") or {}
+        if modalities:
+            values["items"]["modalities"] = {
+                column: _modality(kind, f"{where}: items.modalities.{column}") for column, kind in modalities.items()
+            }
+        return cls(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
+
+    @classmethod
+    def load(cls, path: str | Path) -> DataSchema:
+        """Read `schema.yaml`. Raises `FileNotFoundError` or `ValueError` that says what to write there."""
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} not found: expected a schema file that gives each column its role.")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{path} holds {type(values).__name__}, expected sections `interactions`, `items`, `users`.")
+        return cls.from_dict(values, str(path))
+
+    def save(self, path: str | Path) -> None:
+        """Write the schema as YAML."""
+        values = asdict(self)
+        values["items"]["modalities"] = {
+            name: modality.kind if modality.separator is None else asdict(modality)
+            for name, modality in self.items.modalities.items()
+        }
+        Path(path).write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _modality(value: Any, where: str) -> ModalitySchema:
+    values = value if isinstance(value, dict) else {"kind": value}
+    try:
+        return ModalitySchema(**_checked(ModalitySchema, values, where))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _checked(cls: type, values: Any, where: str) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} holds {values!r}, expected a mapping of {', '.join(f.name for f in fields(cls))}.")
+    known = [f.name for f in fields(cls)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0)
+            raise ValueError(f"{where} has the unknown key {key!r}; did you mean {near[0]!r}? Valid: {', '.join(known)}.")
+    return dict(values)

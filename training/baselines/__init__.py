@@ -1,0 +1,1 @@
+"""Classical recommenders that every accuracy table needs."""

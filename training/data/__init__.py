@@ -1,0 +1,1 @@
+"""Raw files become prepared data sets; prepared data sets become token sequences."""

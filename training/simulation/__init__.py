@@ -1,0 +1,1 @@
+"""A built-in world of users and items whose truth is known."""
