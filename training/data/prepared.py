@@ -67,15 +67,35 @@ class Interactions:
         """(items,) int64: in how many events each item occurs."""
         return np.bincount(self.items, minlength=self.num_items)
 
+    def rows(self, start: int, stop: int) -> Interactions:
+        """Users `start:stop`, without copying their events (numpy views)."""
+        first, last = self.offsets[start], self.offsets[stop]
+        return self._events(self.offsets[start : stop + 1] - first, slice(first, last))
+
+    def take(self, users: np.ndarray, first: np.ndarray | None = None) -> Interactions:
+        """The histories of some users, in the order given; a user may occur twice.
+
+        Args:
+            users: (n,) user indices.
+            first: (n,) how many of each user's events to keep, counted from the oldest; all if not given.
+        """
+        users = np.asarray(users, dtype=np.int64)
+        lengths = self.lengths[users] if first is None else np.asarray(first, dtype=np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return self._events(offsets, np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1]))
+
     def keep(self, mask: np.ndarray) -> Interactions:
         """The same users with only the events where `mask` (events,) is true."""
         kept = np.concatenate([[0], np.cumsum(mask)])
+        return self._events(kept[self.offsets], mask)
+
+    def _events(self, offsets: np.ndarray, selection: np.ndarray | slice) -> Interactions:
         return Interactions(
-            offsets=kept[self.offsets],
-            items=self.items[mask],
+            offsets=offsets,
+            items=self.items[selection],
             num_items=self.num_items,
-            ratings=None if self.ratings is None else self.ratings[mask],
-            timestamps=None if self.timestamps is None else self.timestamps[mask],
+            ratings=None if self.ratings is None else self.ratings[selection],
+            timestamps=None if self.timestamps is None else self.timestamps[selection],
         )
 
 

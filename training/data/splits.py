@@ -1,0 +1,170 @@
+"""Train, validation and test splits of interaction histories.
+
+The trainer learns from :attr:`Split.train`; the evaluator ranks the catalog for every case of an
+:class:`EvaluationSet`. Both splits keep the order of each user's history: nothing that a model may learn from or sees
+as history comes after the target it is asked for in that user's history. Only :func:`global_time` also keeps one
+user's future out of another user's past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .prepared import Interactions
+
+
+@dataclass
+class EvaluationSet:
+    """Cases to rank: for each, a history and the item that came next.
+
+    Attributes:
+        users: (cases,) int64 user indices, ascending.
+        targets: (cases,) int32 item indices.
+        histories: the events before each target; row `i` belongs to `users[i]` and holds at least one event.
+        target_timestamps: (cases,) int64 unix seconds at which each target happened, -1 where unknown; `None` if the
+            data has no times. A recommender may know it: it is the time of the request.
+        without_history: how many users had a target but no event before it, and so are not among the cases.
+    """
+
+    users: np.ndarray
+    targets: np.ndarray
+    histories: Interactions
+    target_timestamps: np.ndarray | None = None
+    without_history: int = 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass
+class Split:
+    """One way of dividing a data set.
+
+    Attributes:
+        name: `leave_one_out` or `global_time`; it goes into every report.
+        train: what may be learned from; all users of the data set in their order, those without events too.
+        validation: cases for choosing hyper-parameters and for early stopping.
+        test: cases for the numbers that are reported.
+    """
+
+    name: str
+    train: Interactions
+    validation: EvaluationSet
+    test: EvaluationSet
+
+
+def leave_one_out(interactions: Interactions, min_events: int = 3) -> Split:
+    """Each user's last event is the test target, the one before it the validation target, the rest is for training.
+
+    For a user with events `e_1 … e_n`, `n >= min_events`:
+
+    | | history | target |
+    | --- | --- | --- |
+    | validation | `e_1 … e_{n-2}` | `e_{n-1}` |
+    | test | `e_1 … e_{n-1}` | `e_n` |
+
+    and `e_1 … e_{n-2}` are in `train`. All events of shorter users are in `train`; they are never a case.
+
+    Args:
+        min_events: events that a user needs to be a case, at least 3 (one to train on, one target each).
+
+    Raises:
+        ValueError: if `min_events < 3`, or if no user is long enough.
+    """
+    if min_events < 3:
+        raise ValueError(f"min_events is {min_events}, expected at least 3: a history, a validation and a test event.")
+    lengths = interactions.lengths
+    users = np.flatnonzero(lengths >= min_events)
+    if not len(users):
+        raise ValueError(
+            f"No user has {min_events} events (the longest history has {lengths.max(initial=0)}): nothing to "
+            "evaluate. Prepare the data with a smaller minimum history, or lower min_events."
+        )
+    held_out = np.where(lengths >= min_events, 2, 0)
+    before_end = np.repeat(interactions.offsets[1:], lengths) - np.arange(len(interactions.items))
+    return Split(
+        name="leave_one_out",
+        train=interactions.keep(before_end > np.repeat(held_out, lengths)),
+        validation=_cases(interactions, users, lengths[users] - 2),
+        test=_cases(interactions, users, lengths[users] - 1),
+    )
+
+
+def global_time(interactions: Interactions, validation: float = 0.1, test: float = 0.1) -> Split:
+    """Cut the data at two moments, the same for all users.
+
+    Let `t_1 <= t_2` be the times below which lie a share `1 - validation - test` and `1 - test` of all events.
+
+    - `train`: events before `t_1`.
+    - `validation`: per user the first event in `[t_1, t_2)`; history: all events of the user before it.
+    - `test`: per user the first event at `t_2` or later; history: all events of the user before it, those of the
+      validation window included.
+
+    A target with no event before it is dropped and counted in `without_history`. Events at exactly `t_1` or `t_2` fall
+    into the later window, so train can be smaller than its share when many events carry one time. The time of an event
+    is the largest known time up to it in its user's history: an event whose time is unknown goes where its predecessor
+    goes (to `train` if it has none) and is never a target.
+
+    Args:
+        validation: share of all events in the validation window, in (0, 1).
+        test: share of all events in the test window, in (0, 1); `validation + test < 1`.
+
+    Raises:
+        ValueError: if the data has no times, or if a share leaves a window empty.
+    """
+    if not (validation > 0 and test > 0 and validation + test < 1):
+        raise ValueError(
+            f"validation={validation} and test={test} are shares of all events: expected both above 0, sum below 1."
+        )
+    if interactions.timestamps is None or not (interactions.timestamps >= 0).any():
+        raise ValueError(
+            "global_time needs the time of events, but this data has none. Name a time column (`interactions.time` in "
+            "schema.yaml) and prepare the data again, or evaluate with the leave_one_out split."
+        )
+    times = _known_times(interactions)
+    in_order = np.sort(times[times >= 0])
+    held_out = (round(len(in_order) * (validation + test)), round(len(in_order) * test))
+    t_1, t_2 = (in_order[-max(count, 1)] for count in held_out)
+    learned, before_test = times < t_1, times < t_2
+    if not learned.any() or t_1 == t_2:
+        raise ValueError(
+            f"The shares validation={validation}, test={test} cut at unix times {t_1} and {t_2}, which leaves "
+            f"{'train' if not learned.any() else 'the validation window'} without events (the data runs from "
+            f"{in_order[0]} to {in_order[-1]}). Choose other shares, or the leave_one_out split."
+        )
+    train, until_test = interactions.keep(learned), interactions.keep(before_test)
+    return Split(
+        name="global_time",
+        train=train,
+        validation=_first_after(interactions, train.lengths, until_test.lengths),
+        test=_first_after(interactions, until_test.lengths, interactions.lengths),
+    )
+
+
+def _known_times(interactions: Interactions) -> np.ndarray:
+    """(events,) int64: per user, the running maximum of timestamps."""
+    values, ranks = np.unique(interactions.timestamps, return_inverse=True)
+    user_floor = np.repeat(np.arange(interactions.num_users), interactions.lengths) * len(values)
+    return values[np.maximum.accumulate(ranks + user_floor) - user_floor]
+
+
+def _first_after(interactions: Interactions, start: np.ndarray, stop: np.ndarray) -> EvaluationSet:
+    """Cases from users' events `start:stop` (each (users,), counted within the user), which are a window in time."""
+    has_target = stop > start
+    users = np.flatnonzero(has_target & (start > 0))
+    cases = _cases(interactions, users, start[users])
+    cases.without_history = int((has_target & (start == 0)).sum())
+    return cases
+
+
+def _cases(interactions: Interactions, users: np.ndarray, place: np.ndarray) -> EvaluationSet:
+    """Cases whose targets are the `place`-th events (0-based) of `users`."""
+    events = interactions.offsets[users] + place
+    return EvaluationSet(
+        users=users.astype(np.int64),
+        targets=interactions.items[events].astype(np.int32),
+        histories=interactions.take(users, first=place),
+        target_timestamps=None if interactions.timestamps is None else interactions.timestamps[events],
+    )
