@@ -1,1 +1,19 @@
-"""The model, complete by itself: it travels to the Hub as remote code."""
+"""The model, complete by itself: it travels to the Hub as remote code, so nothing here imports the rest of llm4rec."""
+
+from .catalog import Catalog
+from .configuration_llm4rec import LLM4RecConfig, ModalityConfig
+from .modeling_llm4rec import LLM4RecForCausalLM, LLM4RecModel, LLM4RecPreTrainedModel
+from .processing_llm4rec import LLM4RecProcessor, byte_tokenizer
+from .recommendation import RecommendOutput
+
+__all__ = [
+    "Catalog",
+    "LLM4RecConfig",
+    "LLM4RecForCausalLM",
+    "LLM4RecModel",
+    "LLM4RecPreTrainedModel",
+    "LLM4RecProcessor",
+    "ModalityConfig",
+    "RecommendOutput",
+    "byte_tokenizer",
+]

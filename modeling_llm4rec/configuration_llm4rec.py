@@ -1,0 +1,214 @@
+"""Configuration of an LLM4Rec model: the backbone, the item modalities, the fusion head, the loss.
+
+Read by every module of this folder; written beside the weights as `config.json`.
+"""
+
+import difflib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+FORMAT_VERSION = 1
+"""Version of the checkpoint format. Raised when an older library could not read a newer checkpoint."""
+
+_SMALL_DECODER = {
+    "vocab_size": 260,
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "hidden_dropout": 0.5,
+    "attention_dropout": 0.0,
+    "use_parallel_residual": False,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
+}
+
+# Keyword arguments that transformers itself passes or saves without a dataclass field of their own.
+_TRANSFORMERS_KEYS = {
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "per_layer_config",
+    "quantization_config",
+    "torch_dtype",
+    "use_cache",
+}
+
+
+@strict
+@dataclass
+class ModalityConfig:
+    """One modality of the items: what the fusion head reads and in which shape it is stored.
+
+    Args:
+        name: the modality's name, as shown in explanations; for all kinds but `id` the catalog column it comes from.
+        kind: `id` (a free embedding per item), `text` (vector of a text encoder), `categorical` (set of values),
+            `numerical` (one standardised number) or `vector` (given embedding).
+        num_embeddings: for `id` the number of items with an embedding of their own; for `categorical` the number of
+            distinct values plus one (0 stands for "no value").
+        feature_size: for `text` and `vector`, the length of the stored vector.
+        max_values: for `categorical`, how many values an item can hold.
+    """
+
+    name: str
+    kind: Literal["id", "text", "categorical", "numerical", "vector"]
+    num_embeddings: int = 0
+    feature_size: int = 0
+    max_values: int = 0
+
+
+@strict
+class LLM4RecConfig(PreTrainedConfig):
+    r"""Configuration of [`LLM4RecModel`] and [`LLM4RecForCausalLM`].
+
+    > Parameters that describe the backbone
+
+    Args:
+        text_config (`PreTrainedConfig` or `dict`, *optional*):
+            Configuration of any causal language model of transformers; a dict is resolved by its `model_type`.
+            Defaults to a one-block GPT-NeoX decoder of width 128 that trains on a CPU in minutes.
+        backbone_name_or_path (`str`, *optional*):
+            Where pretrained backbone weights came from; a saved adapter is loaded on top of them.
+        lm_head_bias (`bool`): whether the backbone's head over text tokens has a bias.
+
+    > Parameters that describe the items
+
+        modalities (`list[ModalityConfig]` or `list[dict]`, *optional*): see [`ModalityConfig`].
+        num_items (`int`): size of the catalog. Token id `text_config.vocab_size + i` is item `i`.
+
+    > Parameters that control the fusion head
+
+        fusion_width (`int`, *optional*): width of modality tokens; defaults to the backbone's hidden size.
+        fusion_heads (`int`): heads of the cross-modal attention.
+        fusion_dropout (`float`): dropout on modality tokens.
+        id_dropout (`float`): share of items, drawn anew each step, whose `id` modality is hidden in training, so that
+            content alone must carry them.
+        initializer_range (`float`): standard deviation of freshly drawn weights.
+
+    > Parameters that describe events
+
+        rating_levels (`list[float]`): ratings that get an embedding, ascending; empty: events have no rating.
+        num_time_gaps (`int`): log2 buckets of the seconds since the previous event; 0: events have no time.
+        event_dropout (`float`): dropout on event embeddings before the backbone, for backbones without their own.
+
+    > Parameters that control the loss
+
+        num_negatives (`int`): items drawn per step for the sampled softmax; 0: softmax over the whole catalog.
+        max_full_softmax_items (`int`): above this catalog size `num_negatives=0` is an error instead of a slow step.
+        label_smoothing (`float`): share of the target's probability spread over the other candidates.
+    """
+
+    model_type = "llm4rec"
+    sub_configs_defaults = {
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="gpt_neox", init_kwargs=_SMALL_DECODER)
+    }
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    text_config: dict | PreTrainedConfig | None = None
+    backbone_name_or_path: str | None = None
+    modalities: list | None = None
+    num_items: int = 0
+    fusion_width: int | None = None
+    fusion_heads: int = 2
+    fusion_dropout: float = 0.0
+    id_dropout: float = 0.0
+    initializer_range: float = 0.02
+    rating_levels: list | None = None
+    num_time_gaps: int = 0
+    event_dropout: float = 0.0
+    num_negatives: int = 0
+    max_full_softmax_items: int = 50_000
+    label_smoothing: float = 0.0
+    tie_word_embeddings: bool = True
+    lm_head_bias: bool = False
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self._reject_unknown_keys(kwargs)
+        modalities = self.modalities if self.modalities is not None else [{"name": "id", "kind": "id"}]
+        self.modalities = [m if isinstance(m, ModalityConfig) else _modality(m) for m in modalities]
+        for modality in self.modalities:
+            if modality.kind == "id" and modality.num_embeddings == 0:
+                modality.num_embeddings = self.num_items
+        self.rating_levels = [float(level) for level in self.rating_levels or []]
+        super().__post_init__(**kwargs)
+        # The text part of the head is tied exactly when the backbone's own head is.
+        self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
+
+    def _reject_unknown_keys(self, kwargs: dict[str, Any]) -> None:
+        known = {field.name for field in fields(self)}
+        for key in kwargs:
+            if key in known or key in _TRANSFORMERS_KEYS or key.startswith("_"):
+                continue
+            if self.format_version > FORMAT_VERSION:
+                raise ValueError(
+                    f"This checkpoint has format version {self.format_version} and the key {key!r}, which this "
+                    f"version of llm4rec (format {FORMAT_VERSION}) does not know. Upgrade with "
+                    "`pip install --upgrade llm4rec`."
+                )
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"LLM4RecConfig got the unknown key {key!r}; did you mean {near!r}?")
+
+    def validate_items(self) -> None:
+        """Modalities are named once each, sizes fit their kinds, probabilities lie in [0, 1)."""
+        names = [modality.name for modality in self.modalities]
+        if len(names) != len(set(names)):
+            raise ValueError(f"Modality names must be unique, got {names}.")
+        if not names:
+            raise ValueError("Items need at least one modality; add {'name': 'id', 'kind': 'id'}.")
+        if "present" in names:
+            raise ValueError("A modality cannot be named 'present'; rename the column.")
+        for modality in self.modalities:
+            needs = {"categorical": ("num_embeddings", "max_values"), "text": ("feature_size",)}
+            needs["vector"] = needs["text"]
+            for size in needs.get(modality.kind, ()):
+                if getattr(modality, size) < 1:
+                    raise ValueError(
+                        f"Modality {modality.name!r} of kind {modality.kind!r} needs {size} >= 1, "
+                        f"got {getattr(modality, size)}."
+                    )
+        for name in ("fusion_dropout", "id_dropout", "event_dropout", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}.")
+        for name in ("num_items", "num_time_gaps", "num_negatives"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+        if self.rating_levels != sorted(set(self.rating_levels)):
+            raise ValueError(f"rating_levels must ascend without repeats, got {self.rating_levels}.")
+
+    @property
+    def text_vocab_size(self) -> int:
+        """Number of text tokens V; item `i` is token `V + i`."""
+        return self.text_config.vocab_size
+
+    @property
+    def item_width(self) -> int:
+        """Width of modality tokens inside the fusion head."""
+        return self.fusion_width or self.text_config.hidden_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain JSON values."""
+        values = super().to_dict()
+        values["modalities"] = [asdict(m) if isinstance(m, ModalityConfig) else m for m in self.modalities]
+        return values
+
+
+def _modality(values: dict[str, Any]) -> ModalityConfig:
+    known = [field.name for field in fields(ModalityConfig)]
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"A modality got the unknown key {key!r}; did you mean {near!r}?")
+    return ModalityConfig(**values)
+
+
+__all__ = ["FORMAT_VERSION", "LLM4RecConfig", "ModalityConfig"]

@@ -1,0 +1,86 @@
+"""Fusion of an item's modality tokens into one embedding: cross-modal attention, then adaptive weights.
+
+Called by the item embedding with the tokens of the modality encoders; hands on item embeddings and their weights α.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class CrossModalAttention(nn.Module):
+    r"""Asymmetric attention between the modalities of an item: the second level of the fusion hierarchy.
+
+    .. math:: h'_m = h_m + O_m \sum_{n \text{ present}} \mathrm{softmax}_n\!\left(\frac{(Q_m h_m)^\top K_n h_n}
+              {\sqrt{d/H}}\right) V_n h_n
+
+    Every modality has its own Q, K, V and O, so what text takes from category is not what category takes from text
+    (LLM4Rec, arXiv 2510.01622, cross-modal attention). O starts at zero: before training, tokens pass unchanged.
+
+    Args:
+        num_modalities: M.
+        width: size d of a modality token.
+        heads: H, divides d.
+
+    Shape:
+        - tokens: (items, M, d); present: (items, M) bool
+        - returns: (items, M, d)
+    """
+
+    def __init__(self, num_modalities: int, width: int, heads: int, dropout: float):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"fusion_heads={heads} must divide the fusion width {width}.")
+        self.heads = heads
+        self.dropout = dropout
+        self.input_projection = nn.Parameter(torch.empty(num_modalities, width, 3 * width))
+        self.output_projection = nn.Parameter(torch.empty(num_modalities, width, width))
+
+    def forward(self, tokens: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
+        """Let every present modality read the other present ones."""
+        items, modalities, width = tokens.shape
+        projected = torch.einsum("nmd,mde->nme", tokens, self.input_projection)
+        query, key, value = (
+            part.view(items, modalities, self.heads, width // self.heads).transpose(1, 2)
+            for part in projected.split(width, dim=-1)
+        )
+        scores = query @ key.transpose(-1, -2) / math.sqrt(width // self.heads)
+        scores = scores.masked_fill(~present[:, None, None, :], torch.finfo(scores.dtype).min)
+        read = (scores.softmax(-1) @ value).transpose(1, 2).reshape(items, modalities, width)
+        update = torch.einsum("nmd,mde->nme", read, self.output_projection)
+        return tokens + F.dropout(update, self.dropout, self.training)
+
+
+class AdaptiveFusion(nn.Module):
+    r"""Weighted sum of modality tokens, with weights learned per item.
+
+    .. math:: e_i = M_i \sum_m \alpha_{im} h_{im}, \quad
+              \alpha_i = \mathrm{softmax}_m(w^\top \tanh(W h_{im} + b_m))
+
+    following the adaptive aggregation of LLM4Rec (arXiv 2510.01622, fusion section). :math:`M_i` counts the modalities
+    that item i has: with equal weights the sum is then the plain sum of the tokens, and a missing modality takes its
+    share away instead of blowing up the others. Absent modalities get weight 0. w starts at zero, hence equal weights.
+
+    Args:
+        num_modalities: M.
+        width: size d of a modality token.
+
+    Shape:
+        - tokens: (items, M, d); present: (items, M) bool
+        - returns: fused (items, d), alpha (items, M); rows of alpha sum to 1, or to 0 for an item with no modality
+    """
+
+    def __init__(self, num_modalities: int, width: int):
+        super().__init__()
+        self.hidden = nn.Linear(width, width, bias=False)
+        self.modality_bias = nn.Parameter(torch.empty(num_modalities, width))
+        self.score = nn.Linear(width, 1, bias=False)
+
+    def forward(self, tokens: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fuse the present tokens of each item."""
+        scores = self.score(torch.tanh(self.hidden(tokens) + self.modality_bias)).squeeze(-1)
+        alpha = scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1) * present
+        count = present.sum(-1, keepdim=True).to(tokens.dtype)
+        return torch.einsum("nm,nmd->nd", alpha * count, tokens), alpha

@@ -1,0 +1,550 @@
+"""LLM4Rec: a causal language model whose vocabulary ends in real items.
+
+Token ids `[0, V)` are the text tokenizer's, id `V + i` is item `i`; an item's input embedding and its output row are
+both computed from the item's features (`item_embedding.py`). The processor makes the inputs, `recommend()` ranks.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, LogitsProcessorList, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from .configuration_llm4rec import LLM4RecConfig
+from .event_embedding import EventEmbedding
+from .fusion import AdaptiveFusion, CrossModalAttention
+from .item_embedding import FusionReport, ItemEmbedding
+from .item_loss import full_softmax_loss, sampled_softmax_loss
+from .recommendation import (
+    ItemsOnlyLogitsProcessor,
+    RecommendOutput,
+    candidate_mask,
+    exclude,
+    exclude_seen,
+    top_k,
+)
+
+if TYPE_CHECKING:
+    from .processing_llm4rec import LLM4RecProcessor
+
+MAX_SCORES_AT_ONCE = 2**27
+"""Users × items whose scores `recommend` holds at once (512 MB in float32); larger batches go in parts."""
+
+
+@dataclass
+class ItemRows:
+    """Embeddings of the items that a step needs, looked up by item index.
+
+    Attributes:
+        vectors: (n, hidden).
+        items: (n,) ascending item indices of the rows; `None` if the rows are the whole catalog.
+    """
+
+    vectors: torch.Tensor
+    items: torch.Tensor | None = None
+
+    def __getitem__(self, items: torch.Tensor) -> torch.Tensor:
+        """Vectors of `items`, any shape (...) to (..., hidden)."""
+        return self.vectors[items if self.items is None else torch.searchsorted(self.items, items)]
+
+
+class LLM4RecHead(nn.Module):
+    """Output head over text tokens and items: rows `[text rows; item table]`.
+
+    A view made on request, so that it always speaks of the current weights. Libraries that read `.weight` and `.bias`
+    of a language-model head (TRL's fused loss, for one) work with it unchanged.
+    """
+
+    def __init__(self, text: nn.Linear, table: torch.Tensor):
+        super().__init__()
+        self.weight = torch.cat([text.weight, table.to(text.weight.dtype)])
+        self.bias = None if text.bias is None else F.pad(text.bias, (0, len(table)))
+        self.in_features, self.out_features = text.in_features, len(self.weight)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits (..., V + items) of states (..., hidden)."""
+        return F.linear(states, self.weight, self.bias)
+
+
+class LLM4RecPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and what both models share."""
+
+    config: LLM4RecConfig
+    config_class = LLM4RecConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, CrossModalAttention):
+            init.normal_(module.input_projection, std=self.config.initializer_range)
+            init.zeros_(module.output_projection)
+        elif isinstance(module, AdaptiveFusion):
+            init.normal_(module.modality_bias, std=self.config.initializer_range)
+            init.zeros_(module.score.weight)
+
+
+class LLM4RecModel(LLM4RecPreTrainedModel):
+    """The backbone on item and text tokens, without a head.
+
+    Args:
+        config: its `text_config` names the backbone's architecture; weights are drawn anew.
+        language_model: a backbone to use as it is, pretrained or quantised, instead of a new one.
+    """
+
+    def __init__(self, config: LLM4RecConfig, language_model: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.language_model = AutoModel.from_config(config.text_config) if language_model is None else language_model
+        self.item_embedding = ItemEmbedding(config)
+        self.event_embedding = EventEmbedding(config)
+        self.event_dropout = nn.Dropout(config.event_dropout)
+        self._table: torch.Tensor | None = None
+        self._table_key: tuple | None = None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's text embeddings; item tokens have no row there."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the backbone's text embeddings."""
+        self.language_model.set_input_embeddings(value)
+
+    def train(self, mode: bool = True) -> LLM4RecModel:
+        """Switch between training and evaluation; training drops the cached item table."""
+        if mode:
+            self._table = None
+        return super().train(mode)
+
+    def item_table(self) -> torch.Tensor:
+        """(items, hidden) embeddings of the whole catalog.
+
+        Without gradients the table is cached until a weight or the catalog changes; with gradients it is computed anew.
+        """
+        if torch.is_grad_enabled() or self.training:
+            return self.item_embedding.table()
+        key = self._current_table_key()
+        if self._table is None or key != self._table_key:
+            self._table, self._table_key = self.item_embedding.table(), key
+        return self._table
+
+    def _current_table_key(self) -> tuple:
+        # In-place updates raise a tensor's version, replacements change its address.
+        tensors = (*self.item_embedding.parameters(), *self.item_embedding.buffers())
+        return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Any | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        rating_ids: torch.LongTensor | None = None,
+        time_gap_ids: torch.LongTensor | None = None,
+        item_rows: ItemRows | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """Hidden states of a sequence of text and item tokens.
+
+        Args:
+            input_ids: (batch, length) token ids below V + items; padding may stand left or right.
+            attention_mask: (batch, length), 0 at padding.
+            rating_ids, time_gap_ids: (batch, length) event ids from the processor, 0 where unknown.
+            item_rows: item embeddings that are computed already.
+
+        Raises:
+            ValueError: if not exactly one of `input_ids` and `inputs_embeds` is given, or a token id is out of range.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self._embed_tokens(input_ids, item_rows)
+            events = self.event_embedding(rating_ids, time_gap_ids)
+            inputs_embeds = self.event_dropout(inputs_embeds if events is None else inputs_embeds + events)
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
+            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
+        return self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+
+    def _embed_tokens(self, input_ids: torch.Tensor, item_rows: ItemRows | None) -> torch.Tensor:
+        items = input_ids - self.config.text_vocab_size
+        is_item = items >= 0
+        if (items >= self.item_embedding.num_items).any():
+            raise ValueError(
+                f"input_ids holds token {int(input_ids.max())}, but the vocabulary ends at "
+                f"{self.config.text_vocab_size + self.item_embedding.num_items}: {self.config.text_vocab_size} text "
+                f"tokens and {self.item_embedding.num_items} items. Use the processor saved with this model."
+            )
+        embeds = self.get_input_embeddings()(input_ids.masked_fill(is_item, 0))
+        wanted = items[is_item]
+        if not len(wanted):
+            return embeds
+        rows = item_rows if item_rows is not None else self._rows_of(wanted)
+        return embeds.masked_scatter(is_item.unsqueeze(-1), rows[wanted].to(embeds.dtype))
+
+    def _rows_of(self, items: torch.Tensor) -> ItemRows:
+        if not self.training and not torch.is_grad_enabled() and self._table is not None:
+            return ItemRows(self.item_table())
+        unique = items.unique()
+        return ItemRows(self.item_embedding(unique), unique)
+
+
+class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
+    """The recommender: backbone, item embedding and a head over text tokens and items.
+
+    Example:
+
+    ```python
+    model = LLM4RecForCausalLM.from_pretrained(folder)
+    processor = LLM4RecProcessor.from_pretrained(folder)
+    batch = processor(histories=[["item-3", "item-7"]], return_tensors="pt")
+    processor.decode_items(model.recommend(**batch, k=10).items)
+    ```
+    """
+
+    def __init__(self, config: LLM4RecConfig, language_model: PreTrainedModel | None = None):
+        super().__init__(config)
+        self.model = LLM4RecModel(config, language_model)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_vocab_size, bias=config.lm_head_bias)
+        if config.tie_word_embeddings:
+            embeddings = self.model.get_input_embeddings()
+            name = next(name for name, module in self.model.named_modules() if module is embeddings)
+            self._tied_weights_keys = {"lm_head.weight": f"model.{name}.weight"}
+        self.post_init()
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str | os.PathLike | PreTrainedModel,
+        *,
+        catalog: LLM4RecProcessor | None = None,
+        config: LLM4RecConfig | None = None,
+        backbone_kwargs: dict[str, Any] | None = None,
+        **config_kwargs: Any,
+    ) -> LLM4RecForCausalLM:
+        """A recommender on the pretrained weights of a causal language model.
+
+        Args:
+            backbone: Hub id, folder, or a causal language model in memory.
+            catalog: the processor of the catalog; its modalities and item features become the model's.
+            config: everything but `text_config`, which comes from the backbone; made from `catalog` by default.
+            backbone_kwargs: passed to `AutoModelForCausalLM.from_pretrained`: `dtype`, `quantization_config`,
+                `device_map`, `attn_implementation`, `revision`, …
+            config_kwargs: fields of [`LLM4RecConfig`] that differ from `config`.
+
+        Raises:
+            ValueError: if neither `catalog` nor `config` is given, or a configuration key is unknown.
+        """
+        if catalog is None and config is None:
+            raise ValueError("from_backbone got neither `catalog` nor `config`; pass the processor of your catalog.")
+        name = None
+        if not isinstance(backbone, PreTrainedModel):
+            name = str(backbone)
+            backbone = AutoModelForCausalLM.from_pretrained(name, **(backbone_kwargs or {}))
+        embeddings, head = backbone.get_input_embeddings(), backbone.get_output_embeddings()
+        values = config.to_diff_dict() if config is not None else catalog.model_config()
+        for key in ("model_type", "transformers_version", "architectures", "dtype"):
+            values.pop(key, None)
+        values |= {
+            "text_config": backbone.config,
+            "backbone_name_or_path": name,
+            "lm_head_bias": getattr(head, "bias", None) is not None,
+            # Item vectors start at the scale of the text embeddings they stand beside.
+            "initializer_range": round(embeddings.weight.detach().float().std().item(), 5),
+            **config_kwargs,
+        }
+        with init.no_init_weights():
+            model = cls(LLM4RecConfig(**values), backbone.base_model)
+        for part in (model.model.item_embedding, model.model.event_embedding):
+            part.apply(model._init_weights)
+            part.to(device=embeddings.weight.device, dtype=embeddings.weight.dtype)
+        model.lm_head = head
+        model.tie_weights()
+        if backbone.generation_config is not None:
+            model.generation_config = backbone.generation_config
+        if catalog is not None:
+            model.set_items(catalog.item_features())
+        return model
+
+    @property
+    def num_items(self) -> int:
+        """Size of the catalog."""
+        return self.model.item_embedding.num_items
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The backbone's text embeddings."""
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the backbone's text embeddings."""
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> LLM4RecHead:
+        """The head over text tokens and items, of the current weights."""
+        return LLM4RecHead(self.lm_head, self.model.item_table())
+
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Refused: item tokens follow the text tokens, so a longer text vocabulary would renumber every item."""
+        raise NotImplementedError(
+            "resize_token_embeddings would renumber the item tokens. Extend the backbone's vocabulary before "
+            "`from_backbone`, and add items with `add_items`."
+        )
+
+    def set_items(self, features: dict[str, torch.Tensor]) -> None:
+        """Replace the features of the whole catalog, for as many items as `config.num_items`."""
+        if len(features["present"]) != self.config.num_items:
+            raise ValueError(
+                f"set_items got features of {len(features['present'])} items, but the model was configured for "
+                f"{self.config.num_items}. Append new items with `add_items`."
+            )
+        self.model.item_embedding.set_features(features)
+
+    def add_items(self, features: dict[str, torch.Tensor]) -> None:
+        """Append items to the catalog; they can be recommended at once, without training.
+
+        Args:
+            features: from `processor.item_features(table)`; a new item is known by its content alone.
+
+        Raises:
+            ValueError: if a feature is missing, has the wrong shape, or an item has no modality at all.
+        """
+        self.model.item_embedding.append(features)
+        self.config.num_items = self.num_items
+
+    def fusion_report(self) -> FusionReport:
+        """How much each modality weighs across the catalog, and whether one took over."""
+        return self.model.item_embedding.report()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Any | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        rating_ids: torch.LongTensor | None = None,
+        time_gap_ids: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """Next-token logits, or the loss if `labels` are given.
+
+        Args:
+            labels: (batch, length) token ids, -100 where nothing is predicted; shifted inside. With labels the output
+                holds the loss and no logits, which would be (batch, length, V + items).
+            num_items_in_batch: what the summed loss is divided by; by default the number of predicted tokens.
+
+        Returns:
+            `logits` (batch, length or `logits_to_keep`, V + items) without labels, `loss` with them. At positions that
+            predict an item the softmax runs over items only, at text positions over text only.
+        """
+        rows = negatives = None
+        if labels is not None:
+            rows, negatives = self._rows_for_loss(input_ids, labels)
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            rating_ids=rating_ids,
+            time_gap_ids=time_gap_ids,
+            item_rows=rows,
+            **kwargs,
+        )
+        states = outputs.last_hidden_state
+        loss = logits = None
+        if labels is not None:
+            loss = self._loss(states[:, :-1], labels[:, 1:], rows, negatives, num_items_in_batch)
+        else:
+            keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            kept = states[:, keep, :]
+            items = kept @ self.model.item_table().to(kept.dtype).T
+            logits = torch.cat([self.lm_head(kept), items], dim=-1)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def _rows_for_loss(
+        self, input_ids: torch.Tensor | None, labels: torch.Tensor
+    ) -> tuple[ItemRows, torch.Tensor | None]:
+        """Embeddings of the items that one loss needs: the whole catalog, or batch items and sampled negatives."""
+        vocabulary, count = self.config.text_vocab_size, self.config.num_negatives
+        if not count or count >= self.num_items:
+            if self.num_items > self.config.max_full_softmax_items:
+                raise ValueError(
+                    f"A softmax over {self.num_items} items at every position is past max_full_softmax_items="
+                    f"{self.config.max_full_softmax_items}. Set num_negatives (1024 is a good start), or raise the limit."
+                )
+            return ItemRows(self.model.item_table()), None
+        negatives = torch.randint(self.num_items, (count,), device=labels.device)
+        tokens = labels.flatten() if input_ids is None else torch.cat([input_ids.flatten(), labels.flatten()])
+        needed = torch.cat([tokens[tokens >= vocabulary] - vocabulary, negatives]).unique()
+        return ItemRows(self.model.item_embedding(needed), needed), negatives
+
+    def _loss(
+        self,
+        states: torch.Tensor,
+        labels: torch.Tensor,
+        rows: ItemRows,
+        negatives: torch.Tensor | None,
+        num_items_in_batch: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        """Split softmax: over items where an item comes next, over text tokens where text comes next."""
+        vocabulary, smoothing = self.config.text_vocab_size, self.config.label_smoothing
+        is_item, is_text = labels >= vocabulary, (labels >= 0) & (labels < vocabulary)
+        total = states.new_zeros((), dtype=torch.float32)
+        if is_item.any():
+            item_states, targets = states[is_item], labels[is_item] - vocabulary
+            if negatives is None:
+                total = total + full_softmax_loss(item_states, rows.vectors, targets, smoothing)
+            else:
+                total = total + sampled_softmax_loss(
+                    item_states, rows[targets], rows[negatives], targets, negatives, self.num_items, smoothing
+                )
+        if is_text.any():
+            logits = self.lm_head(states[is_text]).float()
+            total = total + F.cross_entropy(logits, labels[is_text], reduction="sum")
+        count = (labels >= 0).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        return total / count
+
+    @torch.no_grad()
+    def recommend(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        rating_ids: torch.LongTensor | None = None,
+        time_gap_ids: torch.LongTensor | None = None,
+        seen_items: torch.LongTensor | None = None,
+        *,
+        k: int = 10,
+        filter_seen: bool = True,
+        allow: torch.Tensor | None = None,
+        deny: torch.Tensor | None = None,
+    ) -> RecommendOutput:
+        """The k best items for each history, in one forward pass.
+
+        Args:
+            input_ids, attention_mask, rating_ids, time_gap_ids, seen_items: from
+                `processor(histories=…, return_tensors="pt")`. `seen_items` (batch, n) item indices, -1 for padding, is
+                there when histories were longer than the model reads; by default the items in `input_ids` are seen.
+            k: items per user.
+            filter_seen: leave out items of the user's history.
+            allow, deny: bool masks (items,) or (batch, items): stock, category, region.
+
+        Returns:
+            [`RecommendOutput`] with `items` and `scores`, both (batch, k).
+
+        Raises:
+            ValueError: if `k` is not positive or a mask has the wrong shape.
+        """
+        if k < 1:
+            raise ValueError(f"recommend got k={k}, expected at least 1.")
+        batch = len(input_ids)
+        allow = candidate_mask(allow, batch, self.num_items, "allow")
+        deny = candidate_mask(deny, batch, self.num_items, "deny")
+        seen = (input_ids - self.config.text_vocab_size).clamp(min=-1) if seen_items is None else seen_items
+        was_training = self.training
+        if was_training:
+            self.eval()
+        table = self.model.item_table()
+        states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids)
+        parts = []
+        for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
+            scores = (states[rows] @ table.to(states.dtype).T).float()
+            scores = exclude(scores, _rows(allow, rows), _rows(deny, rows))
+            if filter_seen:
+                scores = exclude_seen(scores, seen[rows])
+            parts.append(top_k(scores, k))
+        if was_training:
+            self.train()
+        return RecommendOutput(torch.cat([p.items for p in parts]), torch.cat([p.scores for p in parts]))
+
+    def user_states(
+        self,
+        input_ids: torch.LongTensor,
+        attention_mask: torch.Tensor | None = None,
+        rating_ids: torch.LongTensor | None = None,
+        time_gap_ids: torch.LongTensor | None = None,
+    ) -> torch.Tensor:
+        """(batch, hidden) state after the last token of each history, wherever the padding stands."""
+        outputs = self.model(
+            input_ids, attention_mask=attention_mask, rating_ids=rating_ids, time_gap_ids=time_gap_ids, use_cache=False
+        )
+        states = outputs.last_hidden_state
+        if attention_mask is None:
+            return states[:, -1]
+        positions = torch.arange(states.shape[1], device=states.device)
+        last = (attention_mask.long() * positions).argmax(-1)
+        return states[torch.arange(len(states), device=states.device), last]
+
+    def score_items(self, **batch: torch.Tensor) -> torch.Tensor:
+        """(batch, items) scores of the whole catalog: `recommend` before any item is left out."""
+        batch.pop("seen_items", None)
+        states = self.user_states(**batch)
+        return states @ self.model.item_table().to(states.dtype).T
+
+    def generate(
+        self,
+        *args: Any,
+        items_only: bool = False,
+        allow: torch.Tensor | None = None,
+        no_repeats: bool = True,
+        **kwargs: Any,
+    ) -> Any:
+        """`GenerationMixin.generate`, optionally inside the catalog.
+
+        Args:
+            items_only: every generated token is an item: slates, continuations of a history.
+            allow: with `items_only`, (items,) bool of the items that may be generated.
+            no_repeats: with `items_only`, no item twice and none of the prompt's.
+        """
+        kwargs.pop("seen_items", None)
+        if items_only:
+            allow = candidate_mask(allow, -1, self.num_items, "allow")
+            inside = ItemsOnlyLogitsProcessor(self.config.text_vocab_size, allow, no_repeats)
+            kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), inside])
+        elif allow is not None:
+            raise ValueError("generate got `allow` without `items_only=True`; the mask speaks of items.")
+        return super().generate(*args, **kwargs)
+
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Event ids belong to the prompt; generated tokens have none yet."""
+        inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        length = inputs["input_ids"].shape[1] if inputs.get("input_ids") is not None else input_ids.shape[1]
+        for name in ("rating_ids", "time_gap_ids"):
+            if inputs.get(name) is not None:
+                padded = F.pad(inputs[name], (0, max(0, input_ids.shape[1] - inputs[name].shape[1])))
+                inputs[name] = padded[:, -length:]
+        return inputs
+
+
+def _rows(mask: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor | None:
+    return mask if mask is None or mask.dim() == 1 else mask[rows]
+
+
+__all__ = ["LLM4RecForCausalLM", "LLM4RecModel", "LLM4RecPreTrainedModel"]

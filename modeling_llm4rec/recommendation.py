@@ -1,0 +1,93 @@
+"""From item scores to ranked real items: candidate masks, top-k, and the logits processor that keeps generation inside
+the catalog.
+
+Called by `LLM4RecForCausalLM.recommend` and `.generate`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import LogitsProcessor
+
+
+@dataclass
+class RecommendOutput:
+    """Ranked items for a batch of users.
+
+    Attributes:
+        items: (batch, k) long item indices, best first; -1 where fewer than k candidates were left. The tensor carries
+            its scores as `items.scores`, so that `processor.decode_items(out.items)` can show them.
+        scores: (batch, k) float log-odds scores (unnormalised logits); -inf where `items` is -1.
+    """
+
+    items: torch.Tensor
+    scores: torch.Tensor
+
+    def __post_init__(self) -> None:
+        self.items.scores = self.scores
+
+
+def candidate_mask(mask: torch.Tensor | None, batch: int, num_items: int, name: str) -> torch.Tensor | None:
+    """Check an allow or deny mask and bring it to a shape that broadcasts over (batch, items).
+
+    Raises:
+        ValueError: if the mask is not boolean or has another shape than (items,) or (batch, items).
+    """
+    if mask is None:
+        return None
+    mask = torch.as_tensor(mask)
+    if mask.dtype != torch.bool or tuple(mask.shape) not in {(num_items,), (batch, num_items)}:
+        raise ValueError(
+            f"`{name}` has dtype {mask.dtype} and shape {tuple(mask.shape)}, expected bool of shape ({num_items},) or "
+            f"({batch}, {num_items}). Make one from ids with `processor.item_mask([...])`."
+        )
+    return mask
+
+
+def exclude(scores: torch.Tensor, allow: torch.Tensor | None, deny: torch.Tensor | None) -> torch.Tensor:
+    """Scores with -inf at items that are not allowed or are denied."""
+    if allow is not None:
+        scores = scores.masked_fill(~allow.to(scores.device), float("-inf"))
+    if deny is not None:
+        scores = scores.masked_fill(deny.to(scores.device), float("-inf"))
+    return scores
+
+
+def exclude_seen(scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Scores with -inf at each user's seen items.
+
+    Shape:
+        - scores: (batch, items); seen: (batch, n) item indices, -1 for padding
+    """
+    padded = torch.cat([scores, scores.new_zeros(len(scores), 1)], dim=1)
+    padded.scatter_(1, seen.masked_fill(seen < 0, scores.shape[1]), float("-inf"))
+    return padded[:, :-1]
+
+
+def top_k(scores: torch.Tensor, k: int) -> RecommendOutput:
+    """The k best items of each row; rows with fewer finite scores end in -1."""
+    best = scores.topk(min(k, scores.shape[1]), dim=1)
+    items = best.indices.masked_fill(best.values.isneginf(), -1)
+    return RecommendOutput(items=items, scores=best.values)
+
+
+class ItemsOnlyLogitsProcessor(LogitsProcessor):
+    """Keeps generation inside the catalog: text tokens, denied items and (optionally) repeated items get -inf.
+
+    Args:
+        text_vocab_size: V; token `V + i` is item `i`.
+        allow: (items,) bool of items that may be generated; `None`: all.
+        no_repeats: forbid items that already stand in the sequence, prompt included.
+    """
+
+    def __init__(self, text_vocab_size: int, allow: torch.Tensor | None = None, no_repeats: bool = False):
+        self.text_vocab_size = text_vocab_size
+        self.allow = allow
+        self.no_repeats = no_repeats
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Mask the scores (batch, V + items) of the next token."""
+        items = exclude(scores[:, self.text_vocab_size :], self.allow, None)
+        if self.no_repeats:
+            items = exclude_seen(items, (input_ids - self.text_vocab_size).clamp(min=-1))
+        return torch.cat([torch.full_like(scores[:, : self.text_vocab_size], float("-inf")), items], dim=1)
