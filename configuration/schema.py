@@ -1,7 +1,8 @@
 """The data schema: which column plays which role.
 
-Users write one for `llm4rec prepare table`; `prepare` writes one (`schema.yaml`) beside every prepared data set, in the
-same form, so a prepared folder is itself a valid table source. Training reads it to learn which modalities items have.
+Users write one for `llm4rec prepare table`; `prepare` writes one (`schema.yaml`) beside every prepared data set, in
+the same form, so a prepared folder is itself a valid table source. Training reads it to learn which modalities items
+have.
 """
 
 from __future__ import annotations
@@ -36,23 +37,33 @@ class ModalitySchema:
 
 @dataclass
 class InteractionSchema:
-    """Roles of the columns of the interaction table; `time` and `rating` may be absent (`null`)."""
+    """Roles of the columns of the interaction table; `time`, `rating` and `order` may be absent (`null`).
+
+    `order` is a number that puts a user's events in order. Where there is one it wins over `time`, and a row may then
+    lack a time; rows that lack an order come first. With neither, rows stand in the order of the file.
+    """
 
     path: str = "interactions.parquet"
     user: str = "user_id"
     item: str = "item_id"
     time: str | None = None
     rating: str | None = None
+    order: str | None = None
 
 
 @dataclass
 class ItemSchema:
-    """Roles of the columns of the item table. `path: null` says that items have no table of their own."""
+    """Roles of the columns of the item table.
+
+    `path: null` says that items have no table of their own: modality columns are then read from the interaction table.
+    `display` columns are carried along for people to look at; the model never reads them.
+    """
 
     path: str | None = "items.parquet"
     item: str = "item_id"
     title: str | None = None
     modalities: dict[str, ModalitySchema] = field(default_factory=dict)
+    display: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -117,7 +128,9 @@ class DataSchema:
         except yaml.YAMLError as error:
             raise ValueError(f"{path} is not valid YAML: {error}") from error
         if not isinstance(values, dict):
-            raise ValueError(f"{path} holds {type(values).__name__}, expected sections `interactions`, `items`, `users`.")
+            raise ValueError(
+                f"{path} holds {type(values).__name__}, expected sections `interactions`, `items`, `users`."
+            )
         return cls.from_dict(values, str(path))
 
     def save(self, path: str | Path) -> None:
@@ -145,5 +158,7 @@ def _checked(cls: type, values: Any, where: str) -> dict[str, Any]:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0)
-            raise ValueError(f"{where} has the unknown key {key!r}; did you mean {near[0]!r}? Valid: {', '.join(known)}.")
+            raise ValueError(
+                f"{where} has the unknown key {key!r}; did you mean {near[0]!r}? Valid: {', '.join(known)}."
+            )
     return dict(values)

@@ -6,11 +6,11 @@ through :class:`PreparedData`. The folder holds
 | file | columns |
 | --- | --- |
 | `interactions.parquet` | `user_id` str, `item_id` str, `position` int32 (0-based place in the user's history), `timestamp` int64 unix seconds (null: unknown), `rating` float32 (null: unknown); the last two only where the data has them; rows in the order of `users.parquet`, then `position` |
-| `items.parquet` | `item_id` str, `title` str where there is one, a column per modality: text str, categorical list[str], numerical float64, vector list[float32]; null: missing |
+| `items.parquet` | `item_id` str, `title` str where there is one, a column per modality: text str, categorical list[str], numerical float64, vector list[float32]; null: missing; columns only for display as they came |
 | `users.parquet` | `user_id` str, a str column per user attribute |
 | `schema.yaml` | :class:`~llm4rec.configuration.schema.DataSchema` of the above |
 | `stats.json` | counts: what was read, dropped and why, what remains |
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
