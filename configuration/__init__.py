@@ -1,1 +1,30 @@
-"""What a user edits: recipes and the data schema."""
+"""What a user edits: recipes and the data schema; re-exports the model's configuration."""
+
+from typing import TYPE_CHECKING, Any
+
+from .recipe import DataRecipe, LoraRecipe, ModelRecipe, Recipe, TrainingRecipe, recipe_names
+from .schema import DataSchema
+
+if TYPE_CHECKING:
+    from ..modeling_llm4rec.configuration_llm4rec import LLM4RecConfig, ModalityConfig
+
+__all__ = [
+    "DataRecipe",
+    "DataSchema",
+    "LLM4RecConfig",
+    "LoraRecipe",
+    "ModalityConfig",
+    "ModelRecipe",
+    "Recipe",
+    "TrainingRecipe",
+    "recipe_names",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # The model's configuration imports transformers, which reading a recipe does not need.
+    if name in {"LLM4RecConfig", "ModalityConfig"}:
+        from ..modeling_llm4rec import configuration_llm4rec
+
+        return getattr(configuration_llm4rec, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

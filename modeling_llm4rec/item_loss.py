@@ -4,22 +4,65 @@ Called by `LLM4RecForCausalLM.forward` with the states before item positions; te
 """
 
 import math
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+
+
+MAX_LOGITS_AT_ONCE = 2**24
+"""Logits that the full softmax holds at once (64 MB in float32), whatever the batch and the catalog."""
+
+
+class _FullSoftmax(torch.autograd.Function):
+    """Summed cross-entropy whose gradients are computed block by block in the forward pass.
+
+    The logits of all positions and all items are never held together, and no block is visited twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: torch.Tensor, table: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
+        needs_states, needs_table = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        grad_states = torch.empty_like(states) if needs_states else None
+        grad_table = torch.zeros_like(table) if needs_table else None
+        total = states.new_zeros((), dtype=torch.float32)
+        num_items = len(table)
+        for rows in torch.arange(len(states), device=states.device).split(max(1, MAX_LOGITS_AT_ONCE // num_items)):
+            block, wanted = states[rows], targets[rows, None]
+            logits = (block @ table.T).float()
+            total += torch.logsumexp(logits, dim=-1).sum() - (1 - label_smoothing) * logits.gather(1, wanted).sum()
+            if label_smoothing:
+                total -= label_smoothing / num_items * logits.sum()
+            if not (needs_states or needs_table):
+                continue
+            error = torch.softmax(logits, dim=-1)
+            if label_smoothing:
+                error -= label_smoothing / num_items
+            error.scatter_add_(1, wanted, torch.full_like(wanted, label_smoothing - 1, dtype=error.dtype))
+            error = error.to(table.dtype)
+            if needs_states:
+                grad_states[rows] = (error @ table).to(states.dtype)
+            if needs_table:
+                grad_table += (error.T @ block).to(table.dtype)
+        ctx.save_for_backward(grad_states, grad_table)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        return *(None if grad is None else grad * grad_output.to(grad.dtype) for grad in ctx.saved_tensors), None, None
 
 
 def full_softmax_loss(
     states: torch.Tensor, table: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Summed cross-entropy of the targets among all items.
+    """Summed cross-entropy of the targets among all items, in blocks of bounded memory.
 
     Shape:
         - states: (n, d); table: (items, d); targets: (n,) item indices
         - returns: scalar, the sum over n
     """
-    logits = states @ table.T
-    return F.cross_entropy(logits.float(), targets, reduction="sum", label_smoothing=label_smoothing)
+    return _FullSoftmax.apply(states, table.to(states.dtype), targets, label_smoothing)
 
 
 def sampled_softmax_loss(

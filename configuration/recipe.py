@@ -1,0 +1,187 @@
+"""Recipes: everything that decides a training run, as typed dataclasses that read and write YAML.
+
+`llm4rec train DATA --recipe NAME --set training.epochs=5` starts from a file in `configuration/recipes/` (or your own)
+and changes single fields; the recipe that was run is saved beside the model.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from .typed_yaml import from_values
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+
+
+@dataclass
+class DataRecipe:
+    """What of the prepared data the model reads."""
+
+    split: Literal["leave_one_out", "global_time"] = field(
+        default="leave_one_out", metadata={"help": "how validation and test events are held out"}
+    )
+    min_events: int = field(default=3, metadata={"help": "events a user needs to be evaluated (leave_one_out), >= 3"})
+    modalities: list[str] | None = field(
+        default=None, metadata={"help": "item columns to read; null: all of schema.yaml; []: item ids only"}
+    )
+    item_ids: bool = field(
+        default=True, metadata={"help": "give each item an embedding of its own beside its content"}
+    )
+    text_encoder: str = field(
+        default="hashing", metadata={"help": "'hashing' (no download), or a sentence-transformers id or folder"}
+    )
+    max_history: int = field(default=50, metadata={"help": "latest events of a history that the model reads, >= 1"})
+    windows: Literal["all", "last"] = field(
+        default="all", metadata={"help": "train on every window of max_history events, or on each user's last only"}
+    )
+    ratings: bool = field(default=True, metadata={"help": "feed the ratings of past events, where the data has them"})
+    times: bool = field(default=True, metadata={"help": "feed the time gaps of past events, where the data has them"})
+
+
+@dataclass
+class LoraRecipe:
+    """Low-rank adaptation of a pretrained backbone (peft)."""
+
+    rank: int = field(default=16, metadata={"help": "rank of the update; 0: no LoRA, train all weights"})
+    alpha: int = field(default=32, metadata={"help": "scale of the update: alpha / rank"})
+    dropout: float = field(default=0.05, metadata={"help": "dropout on the adapter's input, in [0, 1)"})
+    target_modules: list[str] | None = field(
+        default=None, metadata={"help": "backbone layers that get an adapter; null: all linear layers"}
+    )
+    quantize_4bit: bool = field(default=False, metadata={"help": "QLoRA: backbone in 4 bit (bitsandbytes and a GPU)"})
+    merge: bool = field(default=False, metadata={"help": "save the merged model instead of an adapter on its base"})
+
+
+@dataclass
+class ModelRecipe:
+    """The backbone and the fusion head; see `LLM4RecConfig` for the fields of the same name."""
+
+    backbone: str | None = field(
+        default=None,
+        metadata={"help": "pretrained causal LM by Hub id or folder; null: train text_config from scratch"},
+    )
+    text_config: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "architecture of a backbone trained from scratch (any transformers one)"},
+    )
+    dtype: str = field(default="float32", metadata={"help": "dtype of a pretrained backbone: float32, bfloat16, auto"})
+    attention: str | None = field(
+        default=None, metadata={"help": "attention implementation: sdpa, flash_attention_2, eager; null: the default"}
+    )
+    fusion_width: int | None = field(default=None, metadata={"help": "width of modality tokens; null: hidden size"})
+    fusion_heads: int = field(default=2, metadata={"help": "heads of the cross-modal attention"})
+    fusion_dropout: float = field(default=0.0, metadata={"help": "dropout on modality tokens, in [0, 1)"})
+    id_dropout: float = field(default=0.0, metadata={"help": "share of items whose id is hidden per step, in [0, 1)"})
+    event_dropout: float = field(default=0.0, metadata={"help": "dropout on event embeddings, in [0, 1)"})
+    num_negatives: int = field(default=0, metadata={"help": "sampled softmax with this many negatives; 0: full"})
+    label_smoothing: float = field(default=0.0, metadata={"help": "label smoothing of the item softmax, in [0, 1)"})
+    lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"help": "only with a pretrained backbone"})
+
+
+@dataclass
+class TrainingRecipe:
+    """Optimisation; anything else that TRL's SFTConfig takes goes into `arguments`."""
+
+    epochs: float = field(default=50.0, metadata={"help": "passes over the data at most"})
+    batch_size: int = field(default=128, metadata={"help": "histories per step and device"})
+    learning_rate: float = field(default=1e-3, metadata={"help": "peak learning rate of AdamW"})
+    weight_decay: float = field(default=0.1, metadata={"help": "decoupled weight decay"})
+    warmup_steps: int = field(default=0, metadata={"help": "steps of linear warm-up"})
+    lr_scheduler: str = field(default="constant", metadata={"help": "constant, linear, cosine, … of transformers"})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0: none"})
+    patience: int = field(
+        default=5, metadata={"help": "evaluations without a better NDCG@10 before stopping; 0: never"}
+    )
+    evaluate_every: int = field(default=1, metadata={"help": "epochs between validations"})
+    max_validation_users: int | None = field(
+        default=None, metadata={"help": "validate on this many users drawn by the seed; null: on all"}
+    )
+    seed: int = field(default=0, metadata={"help": "of weights, dropout, negatives and batches"})
+    precision: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto", metadata={"help": "auto: bfloat16 autocast on a GPU that has it, else float32"}
+    )
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "less memory for about a third more time"})
+    report_to: list[str] = field(default_factory=list, metadata={"help": "tensorboard, wandb, trackio, …"})
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"help": "further fields of trl.SFTConfig"})
+
+
+@dataclass
+class Recipe:
+    """A training run."""
+
+    data: DataRecipe = field(default_factory=DataRecipe)
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    training: TrainingRecipe = field(default_factory=TrainingRecipe)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, overrides: list[str] | None = None) -> Recipe:
+        """Read a recipe by name (of `configuration/recipes/`) or path, then apply `section.field=value` overrides.
+
+        Raises:
+            FileNotFoundError: if there is no such recipe; names those there are.
+            ValueError: for an unknown key or a value of the wrong type.
+        """
+        path = Path(name_or_path)
+        if path.suffix not in {".yaml", ".yml"}:
+            path = RECIPE_FOLDER / f"{name_or_path}.yaml"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"Recipe {str(name_or_path)!r} not found. Built in are {', '.join(recipe_names())}; or give the path of "
+                "a .yaml file."
+            )
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        for override in overrides or []:
+            _apply(values, override)
+        return from_values(cls, values, path.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values of all fields."""
+        return asdict(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write the recipe as YAML."""
+        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
+
+
+def recipe_names() -> list[str]:
+    """Names of the built-in recipes."""
+    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.yaml"))
+
+
+def recipe_fields() -> list[tuple[str, str, Any, str]]:
+    """All fields of a recipe as (dotted name, type, default, help), for `llm4rec train --fields`."""
+    return list(_fields_of(Recipe(), ""))
+
+
+def _fields_of(section: Any, prefix: str) -> Any:
+    for entry in fields(section):
+        value, name = getattr(section, entry.name), f"{prefix}{entry.name}"
+        if is_dataclass(value):
+            yield from _fields_of(value, f"{name}.")
+        else:
+            yield name, str(entry.type), value, entry.metadata["help"]
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    name, separator, text = override.partition("=")
+    if not separator:
+        raise ValueError(f"Override {override!r} is not of the form section.field=value, such as training.epochs=5.")
+    *sections, last = name.strip().split(".")
+    known = [field_name for field_name, *_ in recipe_fields()]
+    free = [known_name for known_name in known if name.startswith(f"{known_name}.")]
+    if name not in known and not free:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise ValueError(f"Unknown recipe field {name!r}; did you mean {near!r}? `llm4rec train --fields` lists all.")
+    for section in sections:
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
+    values[last] = yaml.safe_load(text)

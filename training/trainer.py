@@ -1,0 +1,228 @@
+"""LLM4RecTrainer: TRL's SFTTrainer on histories of items, judged by the ranking of what really came next.
+
+Takes the windows of `training/data/sequences.py`; hands on a folder that `from_pretrained` reads.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTConfig, SFTTrainer
+
+from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from .adapters import recommender_of
+from .data.prepared import Interactions
+from .data.sequences import SequenceCollator, history_batch
+from .data.splits import EvaluationSet
+from .evaluation.ranking_evaluator import RankingEvaluator
+from .length_buckets import LengthBucketSampler
+
+SELECTION_METRIC = "eval_filtered/ndcg@10"
+"""What early stopping and the choice of the best checkpoint go by."""
+
+
+@dataclass
+class LLM4RecTrainingArguments(SFTConfig):
+    """Arguments of [`LLM4RecTrainer`]: those of `trl.SFTConfig` with defaults that fit recommenders.
+
+    > Parameters that control selection
+
+    Args:
+        patience (`int`): validations without a better NDCG@10 before training stops; 0: never.
+        evaluation_batch_size (`int`): histories ranked at a time.
+    """
+
+    patience: int = field(
+        default=5, metadata={"help": "Validations without a better NDCG@10 before stopping; 0: never."}
+    )
+    evaluation_batch_size: int = field(default=512, metadata={"help": "Histories ranked at a time in validation."})
+
+    def __post_init__(self) -> None:
+        # Sequences are prepared by us, and the collator needs every column.
+        self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        self.remove_unused_columns = False
+        self.metric_for_best_model = self.metric_for_best_model or SELECTION_METRIC
+        self.greater_is_better = True
+        super().__post_init__()
+
+
+class EarlyStopping(TrainerCallback):
+    """Stops when the selection metric has not risen for `patience` validations.
+
+    Its state is read off the log of the run, so that a resumed run stops where the whole one would have.
+    """
+
+    def __init__(self, patience: int):
+        self.patience = patience
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Count the validations since the best."""
+        values = [
+            entry[args.metric_for_best_model] for entry in state.log_history if args.metric_for_best_model in entry
+        ]
+        if self.patience and len(values) - 1 - values.index(max(values)) >= self.patience:
+            control.should_training_stop = True
+
+
+class StopOnInterrupt(TrainerCallback):
+    """Turns the first Ctrl-C into a checkpoint and an orderly stop; the second interrupts at once.
+
+    Attributes:
+        interrupted: whether that happened.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._previous: Any = None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            raise KeyboardInterrupt
+        self.interrupted = True
+        print("\nStopping after this step and saving a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Listen for Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = signal.signal(signal.SIGINT, self._handle)
+
+    def on_step_end(self, args: Any, state: Any, control: TrainerControl, **kwargs: Any) -> None:
+        """Save and stop if Ctrl-C was pressed."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Give Ctrl-C back."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+
+class ModelScorer:
+    """Scores the catalog for histories with a model: what the evaluator calls.
+
+    Args:
+        model: the recommender, a peft model around it included.
+        processor: its processor.
+    """
+
+    def __init__(self, model: torch.nn.Module, processor: LLM4RecProcessor):
+        self.model, self.processor = recommender_of(model), processor
+
+    @torch.no_grad()
+    def __call__(self, histories: Interactions) -> torch.Tensor:
+        """(users, items) float32 scores."""
+        self.model.eval()
+        batch = history_batch(histories, self.processor)
+        return self.model.score_items(**{name: values.to(self.model.device) for name, values in batch.items()}).float()
+
+
+class LLM4RecTrainer(SFTTrainer):
+    """Trains a recommender on windows of histories.
+
+    Args:
+        model: an [`LLM4RecForCausalLM`], or a peft model around one.
+        args: [`LLM4RecTrainingArguments`].
+        processor: saved beside the weights in every checkpoint.
+        train_dataset: from `training_windows`.
+        validation: cases that select the checkpoint; `None`: the last one is kept.
+        kwargs: as of `trl.SFTTrainer`.
+
+    Attributes:
+        interrupted: whether Ctrl-C ended training; the last checkpoint holds everything to resume from.
+    """
+
+    _tag_names = ["llm4rec", "recommendation"]
+
+    def __init__(
+        self,
+        model: LLM4RecForCausalLM | torch.nn.Module,
+        args: LLM4RecTrainingArguments,
+        processor: LLM4RecProcessor,
+        train_dataset: Any,
+        validation: EvaluationSet | None = None,
+        **kwargs: Any,
+    ):
+        self.processor = processor
+        self.evaluator = (
+            RankingEvaluator(validation, ks=(10,), batch_size=args.evaluation_batch_size)
+            if validation is not None
+            else None
+        )
+        tokenizer = processor.tokenizer
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else processor.start_id
+        self._interrupt = StopOnInterrupt()
+        callbacks = [EarlyStopping(args.patience), self._interrupt, *kwargs.pop("callbacks", [])]
+        # The Trainer asks for an evaluation data set before it evaluates; ours is the evaluator.
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=train_dataset.select([0]) if validation is not None else None,
+            processing_class=tokenizer,
+            data_collator=SequenceCollator(pad_id),
+            callbacks=callbacks,
+            **kwargs,
+        )
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended training."""
+        return self._interrupt.interrupted
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        args = self.args
+        return LengthBucketSampler(
+            dataset["length"], args.train_batch_size * args.gradient_accumulation_steps * args.world_size, args.seed
+        )
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """The model's own loss: SFTTrainer's needs a softmax over text and items at every position."""
+        return Trainer.compute_loss(self, model, inputs, return_outputs, num_items_in_batch)
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Rank the catalog for the validation cases; log ranking metrics and the fusion weights α."""
+        model = recommender_of(self.model)
+        result = self.evaluator.evaluate(ModelScorer(self.model, self.processor))
+        report = model.fusion_report()
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.metrics.items()}
+        metrics[f"{metric_key_prefix}_alpha_entropy"] = report.entropy
+        metrics |= {f"{metric_key_prefix}_alpha/{name}": value for name, value in report.alpha.items()}
+        if report.collapsed is not None:
+            print(
+                f"Fusion has collapsed onto the modality {report.collapsed!r} (mean α above 0.99): the others no longer "
+                "count. Raise fusion_dropout, or leave the modality out and compare.",
+                flush=True,
+            )
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        if not self.args.should_save:
+            return
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        self.model.save_pretrained(folder, state_dict=state_dict)
+        recommender_of(self.model).config.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Checkpoints get no card of their own; the finished model does."""
