@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from llm4rec.training.data.filtering import k_core
+from llm4rec.training.data.filtering import find_k_core
 from llm4rec.training.data.prepare import PrepareReport, prepare
 from llm4rec.training.data.prepared import FILES, PreparedData
 
@@ -156,7 +156,7 @@ def test_k_core_agrees_with_removing_one_node_at_a_time() -> None:
         if not weak:
             break
         left.remove(weak[0])
-    assert set(k_core(users, items, 3).tolist()) == left
+    assert set(find_k_core(users, items, 3).tolist()) == left
     assert 0 < len(left) < 200
 
 

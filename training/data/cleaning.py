@@ -78,6 +78,8 @@ def read_events(raw: RawTable, findings: Findings) -> Events:
     bad = {column: value.is_null() for column, value in values.items()}
     if SURPLUS in frame.collect_schema():
         bad["malformed"] = pl.col(SURPLUS).is_not_null()
+    if LINE_TEXT in frame.collect_schema():
+        bad["malformed"] = pl.all_horizontal(pl.col(columns).is_null())
     if "timestamp" in columns:
         time, filled = parse_time(raw, "timestamp")
         values["timestamp"], expected["timestamp"] = time.value, time.expected
@@ -147,8 +149,10 @@ def _describe_bad_rows(
 
 def _describe(raw: RawTable, place: str, record: dict, problem: str, expected: dict[str, str]) -> str:
     where = f"{raw.file.name}, {place}:"
-    if LINE_TEXT in record and not _is_json_object(record[LINE_TEXT]):
-        return f"{where} {record[LINE_TEXT][:60]!r} is no JSON object, expected one a line."
+    if LINE_TEXT in record and problem == "malformed":
+        if _is_json_object(record[LINE_TEXT]):
+            return f"{where} has none of the fields {', '.join(map(raw.name, raw.columns))}."
+        return f"{where} {record[LINE_TEXT][:60]!r} is no JSON object, expected one a line (no NaN)."
     if problem == "malformed":
         return f"{where} has more fields than the header names, the first too many is {record[SURPLUS]!r}."
     value, name = record[problem], raw.name(problem)
@@ -158,7 +162,14 @@ def _describe(raw: RawTable, place: str, record: dict, problem: str, expected: d
 
 
 def _is_json_object(line: str) -> bool:
+    """Whether it is one in the strict sense: without NaN and without half a surrogate pair."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
     try:
-        return isinstance(json.loads(line), dict)
+        record = json.loads(line, parse_constant=refuse)
+        json.dumps(record, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return False
+    return isinstance(record, dict)

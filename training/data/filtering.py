@@ -54,7 +54,7 @@ def count_repeats(table: pl.DataFrame) -> int:
     return int((pairs[1:] == pairs[:-1]).sum())
 
 
-def k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+def find_k_core(users: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """Places of the events left when every user and every item has at least `k` events.
 
     Dropping an item may leave a user with too few and the other way round, so it repeats until nothing changes.

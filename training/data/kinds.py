@@ -44,10 +44,15 @@ def as_kind(column: pl.Series, kind: str, separator: str | None = None) -> tuple
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """Trimmed strings with HTML entities unescaped; an empty one is null."""
+    """Trimmed strings with HTML entities unescaped; a list of paragraphs becomes one text, an empty text is null."""
     if isinstance(column.dtype, (pl.List, pl.Array)):
         column = column.cast(pl.List(pl.String)).list.drop_nulls().list.join(" ")
-    text = unescape(as_string(column)).str.strip_chars()
+    text = as_string(column).str.strip_chars()
+    listed = text.str.contains(r'(?s)^\[(?:\s*".*")?\s*\]$').fill_null(value=False)
+    if listed.any():
+        joined = [" ".join(_flat_json(value, None)) for value in text.filter(listed)]
+        text = text.scatter(listed.arg_true(), joined)
+    text = unescape(text).str.strip_chars()
     return _null_where(text, text == "")
 
 

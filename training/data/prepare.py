@@ -18,7 +18,7 @@ import polars as pl
 
 from ...configuration.schema import DataSchema, InteractionSchema
 from .cleaning import EXAMPLES, Events, Findings, read_events
-from .filtering import count_repeats, count_ties, drop_duplicates, k_core, sort_histories
+from .filtering import count_repeats, count_ties, drop_duplicates, find_k_core, sort_histories
 from .item_table import Entities, build_items, build_users, read_entities
 from .prepared import FILES, write_prepared
 from .sources import SOURCES, RawData, ReadOptions
@@ -243,7 +243,7 @@ def _filter(table: pl.DataFrame, min_rating: float | None, k: int, say: _Steps) 
     say(f"Sorted histories by time; {stats['duplicates']:,} exact duplicates dropped.", timed=True)
     stats["dropped_by_k_core"] = 0
     if k > 1:
-        kept = k_core(table["user"].to_numpy(), table["item"].to_numpy(), k)
+        kept = find_k_core(table["user"].to_numpy(), table["item"].to_numpy(), k)
         users, items = table["user"].n_unique(), table["item"].n_unique()
         before = f"{len(table):,} interactions of {users:,} users and {items:,} items"
         stats["dropped_by_k_core"] = len(table) - len(kept)

@@ -5,13 +5,17 @@ Each is a function `(path, options) -> RawData` in :data:`SOURCES`; a new one ne
 
 from __future__ import annotations
 
+from .amazon_reviews import read_amazon_reviews
 from .movielens import read_movielens
 from .raw import RawData, RawTable, ReadOptions, Source
 from .sequences import read_sequences
 from .table import read_table
+from .yelp import read_yelp
 
 SOURCES: dict[str, Source] = {
     "movielens": read_movielens,
+    "amazon-reviews": read_amazon_reviews,
+    "yelp": read_yelp,
     "sequences": read_sequences,
     "table": read_table,
 }

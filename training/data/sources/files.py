@@ -230,8 +230,10 @@ def scan_json_lines(path: Path, columns: Sequence[str]) -> RawTable:
     frame = frame.filter(pl.col(LINE_TEXT).str.strip_chars() != "")
     # Quoted with ['…'], names with spaces or dots are found too.
     paths = {column: "$['" + column.replace("'", "\\'") + "']" for column in columns}
-    values = [pl.col(LINE_TEXT).str.json_path_match(query).alias(column) for column, query in paths.items()]
-    return RawTable(frame.with_columns(values), path, line_places)
+    found = {column: pl.col(LINE_TEXT).str.json_path_match(query) for column, query in paths.items()}
+    # Polars gives a JSON null back as the text "null".
+    values = {column: pl.when(value != "null").then(value) for column, value in found.items()}
+    return RawTable(frame.with_columns(**values), path, line_places)
 
 
 def json_keys(path: Path, lines: int = 1000) -> list[str]:
