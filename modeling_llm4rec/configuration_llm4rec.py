@@ -4,7 +4,7 @@ Read by every module of this folder; written beside the weights as `config.json`
 """
 
 import difflib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -135,7 +135,7 @@ class LLM4RecConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self._reject_unknown_keys(kwargs)
         modalities = self.modalities if self.modalities is not None else [{"name": "id", "kind": "id"}]
-        self.modalities = [m if isinstance(m, ModalityConfig) else _modality(m) for m in modalities]
+        self.modalities = [replace(m) if isinstance(m, ModalityConfig) else _modality(m) for m in modalities]
         for modality in self.modalities:
             if modality.kind == "id" and modality.num_embeddings == 0:
                 modality.num_embeddings = self.num_items

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-
 MAX_LOGITS_AT_ONCE = 2**24
 """Logits that the full softmax holds at once (64 MB in float32), whatever the batch and the catalog."""
 

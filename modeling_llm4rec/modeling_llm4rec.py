@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .processing_llm4rec import LLM4RecProcessor
 
 MAX_SCORES_AT_ONCE = 2**27
-"""Users × items whose scores `recommend` holds at once (512 MB in float32); larger batches go in parts."""
+"""Users times items whose scores `recommend` holds at once (512 MB in float32); larger batches go in parts."""
 
 
 @dataclass
@@ -131,7 +131,8 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
     def item_table(self) -> torch.Tensor:
         """(items, hidden) embeddings of the whole catalog.
 
-        Without gradients the table is cached until a weight or the catalog changes; with gradients it is computed anew.
+        Without gradients the table is cached until a weight or the catalog changes; with gradients it is computed
+        anew.
         """
         if torch.is_grad_enabled() or self.training:
             return self.item_embedding.table()
@@ -201,7 +202,8 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         return embeds.masked_scatter(is_item.unsqueeze(-1), rows[wanted].to(embeds.dtype))
 
     def _rows_of(self, items: torch.Tensor) -> ItemRows:
-        if not self.training and not torch.is_grad_enabled() and self._table is not None:
+        if not self.training and not torch.is_grad_enabled():
+            # The head needs the table anyway, and scores do not depend on what was computed before.
             return ItemRows(self.item_table())
         unique = items.unique()
         return ItemRows(self.item_embedding(unique), unique)
@@ -398,7 +400,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             if self.num_items > self.config.max_full_softmax_items:
                 raise ValueError(
                     f"A softmax over {self.num_items} items at every position is past max_full_softmax_items="
-                    f"{self.config.max_full_softmax_items}. Set num_negatives (1024 is a good start), or raise the limit."
+                    f"{self.config.max_full_softmax_items}. Set num_negatives (1024 is a good start), or raise "
+                    "the limit."
                 )
             return ItemRows(self.model.item_table()), None
         negatives = torch.randint(self.num_items, (count,), device=labels.device)
@@ -521,16 +524,31 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         Args:
             items_only: every generated token is an item: slates, continuations of a history.
             allow: with `items_only`, (items,) bool of the items that may be generated.
-            no_repeats: with `items_only`, no item twice and none of the prompt's.
+            no_repeats: with `items_only`, no item twice and none of the prompt's or of `seen_items`.
+
+        Raises:
+            ValueError: if fewer items are left than were asked for.
         """
-        kwargs.pop("seen_items", None)
+        seen = kwargs.pop("seen_items", None)
         if items_only:
             allow = candidate_mask(allow, -1, self.num_items, "allow")
-            inside = ItemsOnlyLogitsProcessor(self.config.text_vocab_size, allow, no_repeats)
+            inside = ItemsOnlyLogitsProcessor(self.config.text_vocab_size, allow, no_repeats, seen)
             kwargs["logits_processor"] = LogitsProcessorList([*(kwargs.get("logits_processor") or []), inside])
         elif allow is not None:
             raise ValueError("generate got `allow` without `items_only=True`; the mask speaks of items.")
-        return super().generate(*args, **kwargs)
+        out = super().generate(*args, **kwargs)
+        if items_only:
+            prompt = next(
+                (ids for ids in (*args[:1], kwargs.get("inputs"), kwargs.get("input_ids")) if ids is not None), None
+            )
+            new = getattr(out, "sequences", out)[:, 0 if prompt is None else prompt.shape[1] :]
+            if (new < self.config.text_vocab_size).any():
+                # Beams without a candidate come back as padding.
+                raise ValueError(
+                    "generate found fewer sequences of distinct items than were asked for. Ask for fewer "
+                    "(num_return_sequences, num_beams), allow more items, or pass no_repeats=False."
+                )
+        return out
 
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Event ids belong to the prompt; generated tokens have none yet."""

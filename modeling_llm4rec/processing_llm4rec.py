@@ -36,7 +36,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     special = ["<|pad|>", "<|bos|>", "<|eos|>", "<|unk|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate(special + alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<|unk|>"))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=special[3]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     names = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), special, strict=True))
@@ -177,8 +177,8 @@ class LLM4RecProcessor(ProcessorMixin):
             return_tensors: `"pt"` for tensors.
 
         Returns:
-            `input_ids`, `attention_mask` (padded on the tokenizer's side), `rating_ids` and `time_gap_ids` if the model
-            reads them, and `seen_items` (batch, n) item indices padded with -1 if a history was longer than
+            `input_ids`, `attention_mask` (padded on the tokenizer's side), `rating_ids` and `time_gap_ids` if the
+            model reads them, and `seen_items` (batch, n) item indices padded with -1 if a history was longer than
             `max_history`.
 
         Raises:

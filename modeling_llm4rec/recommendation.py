@@ -7,6 +7,7 @@ Called by `LLM4RecForCausalLM.recommend` and `.generate`.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from transformers import LogitsProcessor
 
 
@@ -67,8 +68,9 @@ def exclude_seen(scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
 def top_k(scores: torch.Tensor, k: int) -> RecommendOutput:
     """The k best items of each row; rows with fewer finite scores end in -1."""
     best = scores.topk(min(k, scores.shape[1]), dim=1)
-    items = best.indices.masked_fill(best.values.isneginf(), -1)
-    return RecommendOutput(items=items, scores=best.values)
+    values = F.pad(best.values, (0, k - best.values.shape[1]), value=float("-inf"))
+    items = F.pad(best.indices, (0, k - best.indices.shape[1])).masked_fill(values.isneginf(), -1)
+    return RecommendOutput(items=items, scores=values)
 
 
 class ItemsOnlyLogitsProcessor(LogitsProcessor):
@@ -78,16 +80,38 @@ class ItemsOnlyLogitsProcessor(LogitsProcessor):
         text_vocab_size: V; token `V + i` is item `i`.
         allow: (items,) bool of items that may be generated; `None`: all.
         no_repeats: forbid items that already stand in the sequence, prompt included.
+        seen: (users, n) item indices, -1 for padding, that `no_repeats` forbids too.
     """
 
-    def __init__(self, text_vocab_size: int, allow: torch.Tensor | None = None, no_repeats: bool = False):
+    def __init__(
+        self,
+        text_vocab_size: int,
+        allow: torch.Tensor | None = None,
+        no_repeats: bool = False,
+        seen: torch.Tensor | None = None,
+    ):
         self.text_vocab_size = text_vocab_size
         self.allow = allow
         self.no_repeats = no_repeats
+        self.seen = seen
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Mask the scores (batch, V + items) of the next token."""
+        """Mask the scores (batch, V + items) of the next token.
+
+        Raises:
+            ValueError: if no item is left for a sequence.
+        """
         items = exclude(scores[:, self.text_vocab_size :], self.allow, None)
         if self.no_repeats:
             items = exclude_seen(items, (input_ids - self.text_vocab_size).clamp(min=-1))
+            if self.seen is not None:
+                # Beams and samples of a user stand next to each other.
+                seen = self.seen.to(items.device).repeat_interleave(len(items) // len(self.seen), dim=0)
+                items = exclude_seen(items, seen)
+        spent = items.isneginf().all(-1)
+        if spent.any():
+            raise ValueError(
+                f"generate has no item left for sequence {int(spent.nonzero()[0])} of {len(items)}: all that are "
+                "allowed stand in it already. Ask for fewer (max_new_tokens), allow more, or pass no_repeats=False."
+            )
         return torch.cat([torch.full_like(scores[:, : self.text_vocab_size], float("-inf")), items], dim=1)
