@@ -218,13 +218,14 @@ def test_a_killed_prepare_leaves_nothing_that_looks_whole(tmp_path: Path) -> Non
         "from llm4rec.training.data.prepare import prepare\n"
         "prepare('table', sys.argv[1], sys.argv[2], overwrite=True)\n"
     )
-    for name in ("fresh", "out"):
-        done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "raw"), str(tmp_path / name)], timeout=120)
-        assert done.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", script, str(tmp_path / "raw")]
+    killed = [subprocess.Popen([*command, str(tmp_path / name)]) for name in ("fresh", "out")]
+    assert [process.wait(timeout=120) for process in killed] == [-signal.SIGKILL] * 2
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.startswith(".")) == ["out", "raw"]
     assert PreparedData.load(tmp_path / "out").stats["interactions"] == 1
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     n = 60_000

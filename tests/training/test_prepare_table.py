@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from datetime import datetime, timezone
 from pathlib import Path
 
 import polars as pl
@@ -113,7 +115,9 @@ def test_a_missing_table_names_the_nearest_file(shop: Path, tmp_path: Path) -> N
 
 def test_vectors_of_two_lengths_are_refused(shop: Path, tmp_path: Path) -> None:
     (shop / "products.csv").write_text(PRODUCTS.replace("3 4", "3 4 5"))
-    with pytest.raises(ValueError, match=r"'shape' holds vectors of 2 and of 3 numbers"):
+    with pytest.raises(
+        ValueError, match=r"products\.csv, column 'shape' as vector: holds vectors of 2 and of 3 numbers"
+    ):
         prepare("table", shop, tmp_path / "out")
 
 
@@ -140,8 +144,6 @@ def test_every_file_type_gives_the_same_data(kind: str, tmp_path: Path) -> None:
     plain = tmp_path / f"interactions.{kind.removesuffix('.gz')}"
     getattr(events, {"csv": "write_csv", "parquet": "write_parquet", "jsonl": "write_ndjson"}[plain.suffix[1:]])(plain)
     if kind.endswith(".gz"):
-        import gzip
-
         (tmp_path / f"interactions.{kind}").write_bytes(gzip.compress(plain.read_bytes()))
         plain.unlink()
     report = prepare("table", tmp_path / f"interactions.{kind}", tmp_path / "out")
@@ -248,3 +250,42 @@ def test_a_mistyped_path_never_asks_the_hub(tmp_path: Path, monkeypatch: pytest.
 
 def histories(folder: Path) -> list[tuple[str, str]]:
     return pl.read_parquet(folder / "interactions.parquet").select("user_id", "item_id").rows()
+
+
+def test_half_a_gzip_file_is_an_error_that_says_so(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n * n % 97},{n * 7919 % 104729}\n" for n in range(200_000))
+    whole = gzip.compress(f"user,item,time\n{rows}".encode())
+    (tmp_path / "interactions.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"interactions\.csv\.gz (is not a whole gzip file|cannot be read)"):
+        prepare("table", tmp_path / "interactions.csv.gz", tmp_path / "out")
+    (tmp_path / "interactions.jsonl.gz").write_bytes(gzip.compress(b'{"user": 1, "item": 2}\n')[:-12])
+    with pytest.raises(ValueError, match=r"interactions\.jsonl\.gz is not a whole gzip file"):
+        prepare("table", tmp_path / "interactions.jsonl.gz", tmp_path / "out")
+
+
+def test_typed_parquet_columns_become_the_types_of_the_contract(tmp_path: Path) -> None:
+    day = datetime(2024, 5, 17, 8, 30, tzinfo=timezone.utc)
+    pl.DataFrame({"user": ["u"] * 2, "item": [7, 8], "when": [day, day.replace(hour=7)]}).write_parquet(
+        tmp_path / "clicks.parquet"
+    )
+    pl.DataFrame(
+        {
+            "item": [7, 8],
+            "brand": pl.Series(["A", None], dtype=pl.Categorical),
+            "new": [True, False],
+            "shape": pl.Series([[0.5, 1.0], [2.0, 3.0]], dtype=pl.Array(pl.Float64, 2)),
+            "aisles": [[1, 2], []],
+        }
+    ).write_parquet(tmp_path / "goods.parquet")
+    (tmp_path / "schema.yaml").write_text(
+        "interactions: {path: clicks.parquet, user: user, item: item, time: when}\n"
+        "items: {path: goods.parquet, item: item, "
+        "modalities: {brand: categorical, new: numerical, shape: vector, aisles: categorical}}\n"
+    )
+    prepare("table", tmp_path, tmp_path / "out")
+    items = pl.read_parquet(tmp_path / "out" / "items.parquet")
+    assert items.rows() == [("7", ["A"], 1.0, [0.5, 1.0], ["1", "2"]), ("8", None, 0.0, [2.0, 3.0], None)]
+    assert pl.read_parquet(tmp_path / "out" / "interactions.parquet")["timestamp"].to_list() == [
+        1715931000,
+        1715934600,
+    ]

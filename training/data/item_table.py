@@ -89,8 +89,9 @@ def build_items(
             )
         try:
             columns[name], bad = as_kind(found[name], modality.kind, modality.separator)
-        except ValueError as error:
-            raise ValueError(f"{entities.raw.file}: {error}") from error
+        except (ValueError, pl.exceptions.PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{entities.raw.file}, column {name!r} as {modality.kind}: {reason}") from error
         modalities[name] = ModalitySchema(modality.kind)
         if bad.any():
             unreadable += _report_unreadable(entities.raw, found, name, modality.kind, bad, findings)

@@ -34,6 +34,8 @@ def as_kind(column: pl.Series, kind: str, separator: str | None = None) -> tuple
     Raises:
         ValueError: if vectors differ in length.
     """
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
     if kind == "text":
         return as_text(column), pl.repeat(False, len(column), eager=True)
     if kind == "categorical":
@@ -176,7 +178,7 @@ def as_vector(column: pl.Series, separator: str | None = None) -> tuple[pl.Serie
         first = lengths.drop_nulls()[0]
         other = (lengths != first).fill_null(value=False).arg_true()[0]
         raise ValueError(
-            f"column {column.name!r} holds vectors of {first} and of {lengths[other]} numbers (the latter in item row "
+            f"holds vectors of {first} and of {lengths[other]} numbers (the latter in item row "
             f"{other + 1}), expected one length. Correct the vectors or take the column out of the modalities."
         )
     return vectors.alias(column.name), vectors.is_null() & column.is_not_null()

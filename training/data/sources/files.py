@@ -10,11 +10,13 @@ import csv
 import difflib
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -39,11 +41,22 @@ def stem(path: Path) -> str:
     return path.name[: -len(".gz")].rsplit(".", 1)[0] if path.name.lower().endswith(".gz") else path.stem
 
 
-def open_text(path: Path, encoding: str = "utf-8-sig") -> Any:
-    """Open a plain or gzipped text file."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return open(path, encoding=encoding, newline="")
+@contextmanager
+def open_text(path: Path) -> Iterator[TextIO]:
+    """Open a plain or gzipped UTF-8 file; what is neither is a `ValueError` that says what to do."""
+    opener = gzip.open if path.suffix.lower() == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a whole gzip file ({error}). Download or pack it again.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). "
+            f"Convert it with `iconv -f latin1 -t utf-8 {path.name}`."
+        ) from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV file that can be read ({error}).") from error
 
 
 def require_file(path: Path, what: str) -> Path:
@@ -83,7 +96,7 @@ def collect(frame: pl.LazyFrame, file: Path) -> pl.DataFrame:
     """Run a query over a file; what polars cannot read is a `ValueError` that names the file and the way out."""
     try:
         return frame.collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).strip().split("\n")[0][:200]
         advice = "Check that it is whole and of the type that its name says."
         if "utf-8" in reason.lower() or "utf8" in reason.lower():
@@ -98,18 +111,12 @@ def collect(frame: pl.LazyFrame, file: Path) -> pl.DataFrame:
 
 def scan_csv(path: Path, separator: str | None = None) -> RawTable:
     """A delimited file with a header line; the separator is recognised, a byte-order mark is skipped."""
-    try:
-        with open_text(path) as file:
-            head = list(islice((line for line in file if line.strip()), 50))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}). "
-            f"Convert it with `iconv -f latin1 -t utf-8 {path.name}`."
-        ) from error
-    if not head:
-        raise ValueError(f"{path} is empty, expected a header line with column names.")
-    separator = separator or _sniff(head)
-    header = [name.strip() for name in next(csv.reader(head, delimiter=separator))]
+    with open_text(path) as file:
+        head = list(islice((line for line in file if line.strip()), 50))
+        if not head:
+            raise ValueError(f"{path} is empty, expected a header line with column names.")
+        separator = separator or _sniff(head)
+        header = [name.strip() for name in next(csv.reader(head, delimiter=separator))]
     header = [name or f"column_{number}" for number, name in enumerate(header, 1)]
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
