@@ -1,0 +1,5 @@
+"""`python -m llm4rec.training.cli`, the same as the `llm4rec` command."""
+
+from . import main
+
+main()

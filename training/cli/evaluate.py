@@ -1,0 +1,63 @@
+"""`llm4rec evaluate`: full-catalog ranking metrics of a model, beside classical recommenders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .console import Console, JsonOption, quiet_libraries
+
+NAME = "evaluate"
+SHOWN = ("hr@10", "ndcg@10", "mrr@10", "coverage@10")
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    split: Annotated[
+        str | None, typer.Option(help="`leave_one_out` or `global_time`; default: the one the model was trained with.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="`test` or `validation`.")] = "test",
+    baselines: Annotated[bool, typer.Option(help="Also rank by popularity and ItemKNN.")] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Histories ranked at a time.")] = 512,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the result as JSON to this file.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rank the whole catalog for every held-out event, with seen items filtered and unfiltered."""
+    import json
+
+    console = Console(as_json)
+    quiet_libraries()
+    from ..evaluate import evaluate_model
+
+    report = evaluate_model(
+        model,
+        data,
+        split=split,
+        part=part,
+        baselines=baselines,
+        batch_size=batch_size,
+        say=console.say,
+        progress=not as_json,
+    )
+    console.say()
+    show(console, report)
+    if output is not None:
+        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        console.say(f"Wrote {output}")
+    console.result(report)
+
+
+def show(console: Console, report: dict[str, Any]) -> None:
+    """Print one row per recommender and protocol."""
+    for protocol, words in (("filtered", "seen items filtered"), ("unfiltered", "seen items not filtered")):
+        console.say(f"{report['split']}, {report['part']}, {report['cases']:,} users, {words}")
+        console.table(
+            ["", *(name.upper() for name in SHOWN)],
+            [[name, *(row[f"{protocol}/{metric}"] for metric in SHOWN)] for name, row in report["metrics"].items()],
+        )
+        console.say()

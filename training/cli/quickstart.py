@@ -1,0 +1,77 @@
+"""`llm4rec quickstart`: the whole path on a built-in world, without any download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .console import Console, JsonOption, quiet_libraries
+
+NAME = "quickstart"
+
+
+def command(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for data and model.")] = Path("quickstart"),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="Recipe field to change, e.g. training.epochs=5; repeatable."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the world and of training.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a world of users and items, train on it, evaluate, and recommend: minutes on a laptop."""
+    import shutil
+
+    from ...configuration.recipe import Recipe
+
+    console = Console(as_json)
+    data_folder, model_folder = output / "data", output / "model"
+    recipe = Recipe.load("quickstart", [*(overrides or []), f"training.seed={seed}"])
+    if output.exists() and any(output.iterdir()):
+        if not overwrite:
+            raise FileExistsError(f"{output} exists already. Pass --overwrite to replace it, or another --output.")
+        for folder in (data_folder, model_folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    console.say("1/4  Making a world of users and items …")
+    quiet_libraries()
+    from ..evaluate import evaluate_model, load_recommender
+    from ..simulation.world import World, WorldConfig
+    from ..train import train
+    from .evaluate import show
+
+    data = World(WorldConfig(seed=seed)).prepared(data_folder)
+    console.say(
+        f"     {len(data.users):,} users, {len(data.items):,} items, {len(data.interactions.items):,} interactions"
+        f" in {data_folder}"
+    )
+    console.say("2/4  Training …")
+    report = train(data, recipe, model_folder, say=lambda line: console.say(f"     {line}"), progress=not as_json)
+    if report.interrupted:
+        console.say("Stopped. Start again with --overwrite.")
+        raise typer.Exit(130)
+    console.say(f"     {report.epochs:.0f} epochs in {report.seconds:,.0f} s; model in {model_folder}")
+    console.say("3/4  Evaluating on held-out data …")
+    result = evaluate_model(model_folder, data, say=lambda line: console.say(f"     {line}"), progress=False)
+    console.say()
+    show(console, result)
+
+    model, processor = load_recommender(model_folder)
+    user = int(data.interactions.lengths.argmax())
+    history = data.items["item_id"].gather(data.interactions.history(user)).to_list()
+    out = model.recommend(**processor(histories=[history], return_tensors="pt"), k=5)
+    recommended = processor.decode_items(out)[0]
+    titles = [processor.catalog.title(index) for index in processor.catalog.indices(history[-3:])]
+    user_id = data.users["user_id"][user]
+    console.say(f"4/4  User {user_id} last took: {'; '.join(titles)}")
+    console.say("     Five recommendations:")
+    for place, item in enumerate(recommended, 1):
+        console.say(f"     {place}. {item['title']}")
+    console.say()
+    console.say(f"Next: llm4rec recommend {model_folder} --user {user_id} --data {data_folder}")
+    result |= {"output": str(output), "user": user_id, "recommendations": recommended}
+    result["training_seconds"] = round(report.seconds, 1)
+    console.result(result)

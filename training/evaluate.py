@@ -1,0 +1,131 @@
+"""Evaluation of a saved model on a prepared data set, beside classical recommenders.
+
+`llm4rec evaluate` and the quickstart call :func:`evaluate_model`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..configuration.recipe import Recipe
+from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from .baselines.item_knn import ItemKNN
+from .baselines.popularity import Popularity
+from .data.prepared import PreparedData
+from .evaluation.ranking_evaluator import RankingEvaluator
+from .evaluation.report import git_commit, machine_description
+from .train import RECIPE_FILE, split_of
+from .trainer import ModelScorer
+
+
+def load_recommender(name: str | Path) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
+    """A model, ready to recommend, and its processor.
+
+    Raises:
+        FileNotFoundError: if a local folder holds no model.
+    """
+    path = Path(name)
+    looks_local = path.exists() or path.is_absolute() or str(name).startswith(".")
+    if looks_local and not (path / "config.json").is_file():
+        unfinished = (path / "checkpoints").is_dir()
+        raise FileNotFoundError(
+            f"{path} holds no model (no config.json). "
+            + (
+                "Its training was interrupted: finish it with `llm4rec train … --resume`."
+                if unfinished
+                else "Train one with `llm4rec train`, or give a Hub id."
+            )
+        )
+    model = LLM4RecForCausalLM.from_pretrained(str(name)).eval()
+    return model, LLM4RecProcessor.from_pretrained(str(name))
+
+
+def check_same_catalog(processor: LLM4RecProcessor, data: PreparedData) -> None:
+    """Item indices of model and data must mean the same items.
+
+    Raises:
+        ValueError: naming how many items differ.
+    """
+    known, given = processor.catalog.item_ids, data.items["item_id"].to_list()
+    if known == given:
+        return
+    new = set(given) - set(known)
+    raise ValueError(
+        f"{data.folder} has {len(given):,} items, the model knows {len(known):,}, and "
+        + (f"{len(new):,} are new to it (the first: {min(new)!r})" if new else "they stand in another order")
+        + ". Evaluate on the prepared data that the model was trained on, or train again."
+    )
+
+
+def evaluate_model(
+    model: str | Path,
+    data: str | Path | PreparedData,
+    *,
+    split: str | None = None,
+    part: str = "test",
+    baselines: bool = True,
+    batch_size: int = 512,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Full-catalog ranking metrics @5, 10, 20, seen items filtered and unfiltered.
+
+    Args:
+        model: folder or Hub id.
+        data: the prepared data set the model was trained on.
+        split: `leave_one_out` or `global_time`; by default that of the model's `recipe.yaml`.
+        part: `test` or `validation`.
+        baselines: rank by popularity and ItemKNN as well, fitted on the split's training part.
+
+    Returns:
+        JSON-ready facts: `metrics` per recommender, `split part cases items seed commit machine date seconds`.
+
+    Raises:
+        ValueError: if split or part is unknown, or the catalogs differ.
+    """
+    if part not in {"test", "validation"}:
+        raise ValueError(f"part is {part!r}, expected 'test' or 'validation'.")
+    started = time.perf_counter()
+    recommender, processor = load_recommender(model)
+    data = data if isinstance(data, PreparedData) else PreparedData.load(data)
+    check_same_catalog(processor, data)
+    saved = Path(model) / RECIPE_FILE
+    recipe = Recipe.load(saved) if saved.is_file() else Recipe()
+    if split is not None:
+        if split not in {"leave_one_out", "global_time"}:
+            raise ValueError(f"split is {split!r}, expected 'leave_one_out' or 'global_time'.")
+        if saved.is_file() and split != recipe.data.split:
+            raise ValueError(
+                f"The model was trained on the {recipe.data.split} split, which may contain the events that {split} "
+                f"tests on. Train with `--set data.split={split}`."
+            )
+        recipe.data.split = split
+    parts = split_of(data, recipe)
+    cases = getattr(parts, part)
+    evaluator = RankingEvaluator(cases, batch_size=batch_size, progress=progress)
+    scorers: dict[str, Any] = {"llm4rec": ModelScorer(recommender, processor)}
+    if baselines:
+        scorers |= {"popularity": Popularity().fit(parts.train).score, "itemknn": ItemKNN().fit(parts.train).score}
+    metrics = {}
+    for name, scorer in scorers.items():
+        say(f"Ranking {data.interactions.num_items:,} items for {len(cases):,} users by {name} …")
+        metrics[name] = evaluator.evaluate(scorer).metrics
+    return {
+        "model": str(model),
+        "dataset": data.schema.source or data.folder.name,
+        "split": parts.name,
+        "part": part,
+        "protocol": "full catalog; stable time order; ties share their places",
+        "cases": len(cases),
+        "items": data.interactions.num_items,
+        "seed": recipe.training.seed,
+        "commit": git_commit(),
+        "machine": machine_description(),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "seconds": round(time.perf_counter() - started, 1),
+        "metrics": metrics,
+    }
