@@ -90,5 +90,6 @@ def register_auto_classes() -> None:
     AutoProcessor.register(LLM4RecConfig, LLM4RecProcessor, exist_ok=True)
 
 
-if PurePath(sys.argv[0] if sys.argv else "").stem != "llm4rec":
+# pytest imports this file a second time, under the name of its folder; that copy must not take over the Auto classes.
+if __name__ == "llm4rec" and PurePath(sys.argv[0] if sys.argv else "").stem != "llm4rec":
     register_auto_classes()

@@ -291,13 +291,12 @@ def train(
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     steps = -(-len(windows) // (recipe.training.batch_size * workers))
     arguments = training_arguments(recipe, checkpoints, steps)
-    arguments.disable_tqdm = not progress
     say(f"Training {parameters:,} weights on {len(windows):,} histories, {steps:,} steps an epoch …")
     checkpoints.mkdir(parents=True, exist_ok=True)
     recipe.save(output / RECIPE_FILE)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     trainer = LLM4RecTrainer(
-        model, arguments, processor, windows, validation=_validation_cases(split.validation, recipe)
+        model, arguments, processor, windows, validation=_validation_cases(split.validation, recipe), say=say
     )
     trainer.train(resume_from_checkpoint=last if resume else None)
     seconds = time.perf_counter() - started

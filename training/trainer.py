@@ -7,13 +7,23 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tqdm.auto import tqdm
+from transformers import (
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
@@ -107,6 +117,38 @@ class StopOnInterrupt(TrainerCallback):
             signal.signal(signal.SIGINT, self._previous)
 
 
+class TrainingProgress(ProgressCallback):
+    """One progress bar for the run and one line per validation, in place of the Trainer's dictionaries.
+
+    Args:
+        say: told the lines; a bar is shown where stderr is a terminal.
+    """
+
+    def __init__(self, say: Callable[[str], None] = print):
+        super().__init__()
+        self.say = say
+        self._loss = float("nan")
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(total=state.max_steps, desc="train", unit="step", leave=False, disable=None)
+            self.training_bar.update(state.global_step)
+        self.current_step = state.global_step
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        """Remember the loss; say how a validation went."""
+        logs = logs or {}
+        self._loss = logs.get("loss", self._loss)
+        if not state.is_world_process_zero or SELECTION_METRIC not in logs:
+            return
+        value = logs[SELECTION_METRIC]
+        values = [entry[SELECTION_METRIC] for entry in state.log_history if SELECTION_METRIC in entry]
+        best = "  best so far" if value >= max(values, default=value) else ""
+        with tqdm.external_write_mode():
+            self.say(f"epoch {state.epoch:4.0f}  loss {self._loss:.3f}  validation NDCG@10 {value:.4f}{best}")
+
+
 class ModelScorer:
     """Scores the catalog for histories with a model: what the evaluator calls.
 
@@ -135,6 +177,7 @@ class LLM4RecTrainer(SFTTrainer):
         processor: saved beside the weights in every checkpoint.
         train_dataset: from `training_windows`.
         validation: cases that select the checkpoint; `None`: the last one is kept.
+        say: told a line per validation.
         kwargs: as of `trl.SFTTrainer`.
 
     Attributes:
@@ -150,9 +193,10 @@ class LLM4RecTrainer(SFTTrainer):
         processor: LLM4RecProcessor,
         train_dataset: Any,
         validation: EvaluationSet | None = None,
+        say: Callable[[str], None] = print,
         **kwargs: Any,
     ):
-        self.processor = processor
+        self.processor, self.say = processor, say
         self.evaluator = (
             RankingEvaluator(validation, ks=(10,), batch_size=args.evaluation_batch_size)
             if validation is not None
@@ -173,6 +217,10 @@ class LLM4RecTrainer(SFTTrainer):
             callbacks=callbacks,
             **kwargs,
         )
+
+        self.remove_callback(ProgressCallback)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(TrainingProgress(say))
 
     @property
     def interrupted(self) -> bool:
@@ -207,10 +255,9 @@ class LLM4RecTrainer(SFTTrainer):
         metrics[f"{metric_key_prefix}_alpha_entropy"] = report.entropy
         metrics |= {f"{metric_key_prefix}_alpha/{name}": value for name, value in report.alpha.items()}
         if report.collapsed is not None:
-            print(
-                f"Fusion has collapsed onto the modality {report.collapsed!r} (mean α above 0.99): the others no longer "
-                "count. Raise fusion_dropout, or leave the modality out and compare.",
-                flush=True,
+            self.say(
+                f"Fusion has collapsed onto the modality {report.collapsed!r} (mean α above 0.99): the others no "
+                "longer count. Raise fusion_dropout, or leave the modality out and compare."
             )
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,6 +31,10 @@ def command(
     keep_items_without_interactions: Annotated[
         bool, typer.Option("--keep-items-without-interactions", help="Keep items nobody interacted with.")
     ] = False,
+    with_tags: Annotated[
+        bool,
+        typer.Option("--with-tags", help="movielens: read user tags too; some were written after the test events."),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first row that cannot be read.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     as_json: JsonOption = False,
@@ -39,6 +43,12 @@ def command(
     from ..data.prepare import prepare
 
     console = Console(as_json)
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        console.say(line)
+
     report = prepare(
         source,
         path,
@@ -47,10 +57,26 @@ def command(
         items=items,
         k_core=k_core,
         min_rating=min_rating,
+        tags=with_tags,
         keep_items_without_interactions=keep_items_without_interactions,
         strict=strict,
         overwrite=overwrite,
-        report=console.say,
+        report=say,
     )
+    for line in (*report.notes, *report.warnings):
+        if line not in said:
+            console.say(line)
+    console.say(f"Prepared {output} in {report.seconds:.1f} s: {_counts(report.stats)}.")
     console.say(f"Next: llm4rec train {output} --output MODEL")
-    console.result({"output": str(output), "seconds": round(report.seconds, 1), **report.stats})
+    console.result(
+        {
+            "output": str(output),
+            "seconds": round(report.seconds, 1),
+            "warnings": list(report.warnings),
+            **report.stats,
+        }
+    )
+
+
+def _counts(stats: dict[str, Any]) -> str:
+    return ", ".join(f"{stats[name]:,} {name}" for name in ("users", "items", "interactions"))
