@@ -116,23 +116,22 @@ class ItemEmbedding(nn.Module):
                 (items, modalities) bool. Made by `LLM4RecProcessor.item_features`.
 
         Raises:
-            ValueError: if a modality is missing or has another shape than the catalog's.
+            ValueError: if a modality is missing or has another shape than the catalog's, or an item has no modality;
+                the catalog is then as it was.
         """
         checked = self._checked(features)
-        present = checked["present"]
-        for index, modality in enumerate(self.modalities):
-            if modality.kind == "id":
-                # A new item has no embedding of its own until the model is trained on it.
-                present[:, index] = False
-                continue
-            old = getattr(self.features, _key(index))
-            setattr(self.features, _key(index), torch.cat([old, checked[modality.name].to(old)]))
+        # A new item has no embedding of its own until the model is trained on it.
+        present = checked["present"] & torch.tensor([m.kind != "id" for m in self.modalities])
         if not present.any(-1).all():
             first = int((~present.any(-1)).nonzero()[0])
             raise ValueError(
                 f"New item {first} of {len(present)} has no modality that the model can read. Give it at least one of "
                 f"{', '.join(m.name for m in self.modalities if m.kind != 'id') or '(this model reads ids only)'}."
             )
+        for index, modality in enumerate(self.modalities):
+            if modality.kind != "id":
+                old = getattr(self.features, _key(index))
+                setattr(self.features, _key(index), torch.cat([old, checked[modality.name].to(old)]))
         self.present = torch.cat([self.present, present.to(self.present.device)])
 
     def _checked(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -176,9 +175,9 @@ class ItemEmbedding(nn.Module):
 
     def table(self, block: int = 65_536) -> torch.Tensor:
         """(items, hidden) embeddings of the whole catalog, computed in blocks of bounded memory."""
-        blocks = self._blocks(block)
-        if not blocks:
+        if not self.num_items:
             raise ValueError("The catalog is empty: load a checkpoint, or set item features first.")
+        blocks = self._blocks(block)
         return torch.cat([self(items) for items in blocks]) if len(blocks) > 1 else self(blocks[0])
 
 

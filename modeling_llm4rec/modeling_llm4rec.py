@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, LogitsProcessorList, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -36,6 +37,19 @@ if TYPE_CHECKING:
 
 MAX_SCORES_AT_ONCE = 2**27
 """Users times items whose scores `recommend` holds at once (512 MB in float32); larger batches go in parts."""
+
+
+class _OptimizerSteps:
+    """Counts the steps of all optimizers of this process."""
+
+    count = 0
+
+    @classmethod
+    def add(cls, *args: Any) -> None:
+        cls.count += 1
+
+
+register_optimizer_step_post_hook(_OptimizerSteps.add)
 
 
 @dataclass
@@ -142,9 +156,9 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         return self._table
 
     def _current_table_key(self) -> tuple:
-        # In-place updates raise a tensor's version, replacements change its address.
+        # In-place updates raise a tensor's version, replacements change its address; fused optimizers do neither.
         tensors = (*self.item_embedding.parameters(), *self.item_embedding.buffers())
-        return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        return _OptimizerSteps.count, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
 
     def forward(
         self,
@@ -253,7 +267,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             config_kwargs: fields of [`LLM4RecConfig`] that differ from `config`.
 
         Raises:
-            ValueError: if neither `catalog` nor `config` is given, or a configuration key is unknown.
+            ValueError: if neither `catalog` nor `config` is given, the catalog's processor was made for another
+                vocabulary, or a configuration key is unknown.
         """
         if catalog is None and config is None:
             raise ValueError("from_backbone got neither `catalog` nor `config`; pass the processor of your catalog.")
@@ -261,12 +276,21 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         if not isinstance(backbone, PreTrainedModel):
             name = str(backbone)
             backbone = AutoModelForCausalLM.from_pretrained(name, **(backbone_kwargs or {}))
+        vocabulary = backbone.config.vocab_size
+        if catalog is not None and catalog.text_vocab_size != vocabulary:
+            raise ValueError(
+                f"The processor has text_vocab_size {catalog.text_vocab_size}, but the backbone embeds {vocabulary} text "
+                "tokens. Make the processor with the backbone's tokenizer: `LLM4RecProcessor.from_catalog(…, "
+                f"tokenizer=AutoTokenizer.from_pretrained(…), text_vocab_size={vocabulary})`."
+            )
         embeddings, head = backbone.get_input_embeddings(), backbone.get_output_embeddings()
         values = config.to_diff_dict() if config is not None else catalog.model_config()
         for key in ("model_type", "transformers_version", "architectures", "dtype"):
             values.pop(key, None)
         values |= {
             "text_config": backbone.config,
+            # Unset, a configuration unsets it in its parts too, and the backbone would lose its causal mask.
+            "attn_implementation": backbone.config._attn_implementation,
             "backbone_name_or_path": name,
             "lm_head_bias": getattr(head, "bias", None) is not None,
             # Item vectors start at the scale of the text embeddings they stand beside.

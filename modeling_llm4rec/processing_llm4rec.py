@@ -192,14 +192,15 @@ class LLM4RecProcessor(ProcessorMixin):
             return self._pad([{"input_ids": self._tokens_of(t)} for t in texts], return_tensors)
         if isinstance(histories, str) or any(isinstance(h, str) for h in histories):
             raise ValueError("`histories` holds strings, expected a list of item ids per user: [['id-1', 'id-2'], …].")
+        given = {n: v for n, v in {"ratings": ratings, "timestamps": timestamps}.items() if v is not None}
+        for name, values in given.items():
+            if len(values) != len(histories):
+                raise ValueError(f"{name} has {len(values)} entries for {len(histories)} histories.")
         rows, seen = [], []
         for user, history in enumerate(histories):
             indices = self.catalog.indices(history)
-            given = {"ratings": ratings, "timestamps": timestamps}
             beside = {}
             for name, values in given.items():
-                if values is None:
-                    continue
                 if len(values[user]) != len(indices):
                     raise ValueError(
                         f"{name}[{user}] has {len(values[user])} values for a history of {len(indices)} items."

@@ -31,7 +31,8 @@ class HashingTextEncoder:
     max_size = 128
 
     def __init__(self, idf: np.ndarray, components: np.ndarray):
-        self.idf, self.components = idf, components
+        # safetensors writes the bytes as they lie, and the SVD hands out a transposed view.
+        self.idf, self.components = np.ascontiguousarray(idf), np.ascontiguousarray(components)
 
     @classmethod
     def fit(cls, texts: list[str]) -> HashingTextEncoder:
@@ -42,7 +43,8 @@ class HashingTextEncoder:
         TruncatedSVD = _sklearn("sklearn.decomposition").TruncatedSVD
         used = int((documents > 0).sum())
         size = max(1, min(cls.max_size, len(texts) - 1, used - 1))
-        svd = TruncatedSVD(size, random_state=0).fit(_unit_rows(counts.multiply(idf).tocsr()))
+        with np.errstate(invalid="ignore"):  # texts that are all alike explain no variance, which is not asked for
+            svd = TruncatedSVD(size, random_state=0).fit(_unit_rows(counts.multiply(idf).tocsr()))
         return cls(idf, svd.components_.astype(np.float32))
 
     @property
@@ -127,7 +129,7 @@ def encode_cached(encoder: TextEncoder, texts: list[str], cache: str | Path | No
     path = Path(cache) / f"{digest.hexdigest()[:32]}.safetensors"
     if path.is_file():
         return load_file(path)["vectors"]
-    vectors = encoder.encode(texts, progress)
+    vectors = np.ascontiguousarray(encoder.encode(texts, progress))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file({"vectors": vectors}, partial)
