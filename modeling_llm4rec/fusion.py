@@ -65,6 +65,7 @@ class AdaptiveFusion(nn.Module):
     following the adaptive aggregation of LLM4Rec (arXiv 2510.01622, fusion section). :math:`M_i` counts the modalities
     that item i has: with equal weights the sum is then the plain sum of the tokens, and a missing modality takes its
     share away instead of blowing up the others. Absent modalities get weight 0. w starts at zero, hence equal weights.
+    W is d / 4 by d, for the reason given in [`CrossModalAttention`].
 
     Args:
         num_modalities: M.
@@ -77,9 +78,10 @@ class AdaptiveFusion(nn.Module):
 
     def __init__(self, num_modalities: int, width: int):
         super().__init__()
-        self.hidden = nn.Linear(width, width, bias=False)
-        self.modality_bias = nn.Parameter(torch.empty(num_modalities, width))
-        self.score = nn.Linear(width, 1, bias=False)
+        inner = max(1, width // 4)
+        self.hidden = nn.Linear(width, inner, bias=False)
+        self.modality_bias = nn.Parameter(torch.empty(num_modalities, inner))
+        self.score = nn.Linear(inner, 1, bias=False)
 
     def forward(self, tokens: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Fuse the present tokens of each item."""

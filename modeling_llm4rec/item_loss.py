@@ -25,7 +25,10 @@ class _FullSoftmax(torch.autograd.Function):
         needs_states, needs_table = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_states = torch.empty_like(states) if needs_states else None
         grad_table = torch.zeros_like(table) if needs_table else None
-        total = states.new_zeros((), dtype=torch.float32)
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        states, table = states.to(dtype), table.to(dtype)
+        total = torch.zeros((), dtype=torch.float32, device=states.device)
         num_items = len(table)
         for rows in torch.arange(len(states), device=states.device).split(max(1, MAX_LOGITS_AT_ONCE // num_items)):
             block, wanted = states[rows], targets[rows, None]
@@ -39,11 +42,11 @@ class _FullSoftmax(torch.autograd.Function):
             if label_smoothing:
                 error -= label_smoothing / num_items
             error.scatter_add_(1, wanted, torch.full_like(wanted, label_smoothing - 1, dtype=error.dtype))
-            error = error.to(table.dtype)
+            error = error.to(dtype)
             if needs_states:
-                grad_states[rows] = (error @ table).to(states.dtype)
+                grad_states[rows] = (error @ table).to(grad_states.dtype)
             if needs_table:
-                grad_table += (error.T @ block).to(table.dtype)
+                grad_table += error.T @ block
         ctx.save_for_backward(grad_states, grad_table)
         return total
 
@@ -61,7 +64,7 @@ def full_softmax_loss(
         - states: (n, d); table: (items, d); targets: (n,) item indices
         - returns: scalar, the sum over n
     """
-    return _FullSoftmax.apply(states, table.to(states.dtype), targets, label_smoothing)
+    return _FullSoftmax.apply(states, table, targets, label_smoothing)
 
 
 def sampled_softmax_loss(
@@ -85,8 +88,8 @@ def sampled_softmax_loss(
         - targets: (n,) and negative_items: (negatives,) item indices
         - returns: scalar, the sum over n
     """
-    positive_logit = (states * positive).sum(-1, keepdim=True).float()
-    negative_logits = (states @ negative.T).float()
+    positive_logit = (states * positive.to(states.dtype)).sum(-1, keepdim=True).float()
+    negative_logits = (states @ negative.to(states.dtype).T).float()
     accidental = negative_items[None, :] == targets[:, None]
     drawn = (~accidental).sum(-1, keepdim=True).clamp(min=1)
     correction = math.log(max(num_items - 1, 1)) - drawn.log()

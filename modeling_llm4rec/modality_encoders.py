@@ -70,7 +70,8 @@ class CategoricalEncoder(nn.Module):
         """Pool the embeddings of the values that are there."""
         present = values > 0
         tokens = self.embedding(values)
-        weights = self.query(tokens).squeeze(-1).masked_fill(~present, torch.finfo(tokens.dtype).min).softmax(-1)
+        scores = self.query(tokens).squeeze(-1)
+        weights = scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1)
         count = present.sum(-1, keepdim=True).clamp(min=1).to(tokens.dtype)
         return torch.einsum("nj,njd->nd", weights * present * count.sqrt(), tokens)
 
