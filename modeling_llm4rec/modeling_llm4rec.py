@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, Logit
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
+from .adapter_checkpoint import is_adapter, load_adapter
 from .configuration_llm4rec import LLM4RecConfig
 from .event_embedding import EventEmbedding
 from .fusion import AdaptiveFusion, CrossModalAttention
@@ -109,6 +110,31 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
             init.normal_(module.modality_bias, std=self.config.initializer_range)
             init.zeros_(module.score.weight)
 
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, config: Any = None, **kwargs: Any
+    ) -> Any:
+        """Load a checkpoint; one that holds an adapter is rebuilt on the backbone that its configuration names.
+
+        Args:
+            pretrained_model_name_or_path: folder or Hub id.
+            kwargs: as of `PreTrainedModel.from_pretrained`; for an adapter also `is_trainable`, and
+                `backbone_name_or_path` where the backbone has moved.
+
+        Raises:
+            OSError: if there is no checkpoint, or the backbone of an adapter cannot be loaded.
+        """
+        if not is_adapter(pretrained_model_name_or_path, kwargs):
+            return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
+        loaded = load_adapter(LLM4RecForCausalLM, pretrained_model_name_or_path, config, kwargs)
+        return loaded if issubclass(cls, LLM4RecForCausalLM) else loaded.model
+
+    def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
+        """Save a checkpoint; of a model with an adapter, the adapter and the configuration to rebuild it."""
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if getattr(self, "_hf_peft_config_loaded", False) and is_main_process:
+            self.config.save_pretrained(save_directory)
+
 
 class LLM4RecModel(LLM4RecPreTrainedModel):
     """The backbone on item and text tokens, without a head.
@@ -121,8 +147,10 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
     def __init__(self, config: LLM4RecConfig, language_model: PreTrainedModel | None = None):
         super().__init__(config)
         self.language_model = AutoModel.from_config(config.text_config) if language_model is None else language_model
-        self.item_embedding = ItemEmbedding(config)
-        self.event_embedding = EventEmbedding(config)
+        # Items are trained in full even where the backbone is not, and half precision swallows small updates: these
+        # parts keep single precision whatever the dtype of the checkpoint.
+        self.item_embedding = ItemEmbedding(config).float()
+        self.event_embedding = EventEmbedding(config).float()
         self.event_dropout = nn.Dropout(config.event_dropout)
         self._table: torch.Tensor | None = None
         self._table_key: tuple | None = None
@@ -145,14 +173,15 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
     def item_table(self) -> torch.Tensor:
         """(items, hidden) embeddings of the whole catalog.
 
-        Without gradients the table is cached until a weight or the catalog changes; with gradients it is computed
-        anew.
+        Without gradients the table is cached, in the precision of the backbone, until a weight or the catalog changes;
+        with gradients it is computed anew.
         """
         if torch.is_grad_enabled() or self.training:
             return self.item_embedding.table()
         key = self._current_table_key()
         if self._table is None or key != self._table_key:
-            self._table, self._table_key = self.item_embedding.table(), key
+            dtype = self.get_input_embeddings().weight.dtype
+            self._table, self._table_key = self.item_embedding.table().to(dtype), key
         return self._table
 
     def _current_table_key(self) -> tuple:
@@ -188,7 +217,9 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self._embed_tokens(input_ids, item_rows)
             events = self.event_embedding(rating_ids, time_gap_ids)
-            inputs_embeds = self.event_dropout(inputs_embeds if events is None else inputs_embeds + events)
+            if events is not None:
+                inputs_embeds = inputs_embeds + events.to(inputs_embeds.dtype)
+            inputs_embeds = self.event_dropout(inputs_embeds)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         return self.language_model(
@@ -272,15 +303,15 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         """
         if catalog is None and config is None:
             raise ValueError("from_backbone got neither `catalog` nor `config`; pass the processor of your catalog.")
-        name = None
+        name = getattr(backbone, "name_or_path", None) or None
         if not isinstance(backbone, PreTrainedModel):
             name = str(backbone)
             backbone = AutoModelForCausalLM.from_pretrained(name, **(backbone_kwargs or {}))
         vocabulary = backbone.config.vocab_size
         if catalog is not None and catalog.text_vocab_size != vocabulary:
             raise ValueError(
-                f"The processor has text_vocab_size {catalog.text_vocab_size}, but the backbone embeds {vocabulary} text "
-                "tokens. Make the processor with the backbone's tokenizer: `LLM4RecProcessor.from_catalog(…, "
+                f"The processor has text_vocab_size {catalog.text_vocab_size}, but the backbone embeds {vocabulary} "
+                "text tokens. Make the processor with the backbone's tokenizer: `LLM4RecProcessor.from_catalog(…, "
                 f"tokenizer=AutoTokenizer.from_pretrained(…), text_vocab_size={vocabulary})`."
             )
         embeddings, head = backbone.get_input_embeddings(), backbone.get_output_embeddings()
@@ -291,6 +322,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             "text_config": backbone.config,
             # Unset, a configuration unsets it in its parts too, and the backbone would lose its causal mask.
             "attn_implementation": backbone.config._attn_implementation,
+            "dtype": backbone.dtype,
             "backbone_name_or_path": name,
             "lm_head_bias": getattr(head, "bias", None) is not None,
             # Item vectors start at the scale of the text embeddings they stand beside.
@@ -301,9 +333,10 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             model = cls(LLM4RecConfig(**values), backbone.base_model)
         for part in (model.model.item_embedding, model.model.event_embedding):
             part.apply(model._init_weights)
-            part.to(device=embeddings.weight.device, dtype=embeddings.weight.dtype)
+            part.to(device=embeddings.weight.device)
         model.lm_head = head
         model.tie_weights()
+        model.name_or_path = name or ""
         if backbone.generation_config is not None:
             model.generation_config = backbone.generation_config
         if catalog is not None:

@@ -24,6 +24,7 @@ def add_lora(model: LLM4RecForCausalLM, recipe: LoraRecipe) -> Any:
         ValueError: if `target_modules` match no layer of the backbone.
     """
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers.pytorch_utils import Conv1D
 
     if getattr(model.model.language_model, "is_loaded_in_4bit", False):
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -42,10 +43,33 @@ def add_lora(model: LLM4RecForCausalLM, recipe: LoraRecipe) -> Any:
         lora_dropout=recipe.dropout,
         target_modules=targets,
         modules_to_save=fully,
+        fan_in_fan_out=all(isinstance(model.get_submodule(name), Conv1D) for name in targets),
         task_type="CAUSAL_LM",
         base_model_name_or_path=model.config.backbone_name_or_path,
     )
     return get_peft_model(model, config)
+
+
+def merged(model: Any) -> LLM4RecForCausalLM:
+    """The recommender with its adapter added into the weights: a plain model that needs neither peft nor the backbone.
+
+    Args:
+        model: from :func:`add_lora`, or an adapter that `from_pretrained` loaded.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    plain = recommender_of(model)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            plain.set_submodule(name, module.get_base_layer())
+        elif isinstance(module, ModulesToSaveWrapper):
+            plain.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
+    plain._hf_peft_config_loaded = False
+    if hasattr(plain, "peft_config"):
+        del plain.peft_config
+    return plain
 
 
 def linear_layers(model: LLM4RecForCausalLM) -> list[str]:

@@ -19,7 +19,7 @@ import torch
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
-from .adapters import add_lora, recommender_of
+from .adapters import add_lora, merged, recommender_of
 from .data.prepared import Interactions, PreparedData
 from .data.sequences import training_windows
 from .data.splits import EvaluationSet, Split, global_time, leave_one_out
@@ -349,8 +349,8 @@ def _report_json(trainer: LLM4RecTrainer, report: TrainReport, data: PreparedDat
 
 def _save(trainer: LLM4RecTrainer, processor: LLM4RecProcessor, recipe: Recipe, output: Path) -> None:
     model = trainer.model
-    if recipe.model.lora.merge and hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
+    if recipe.model.lora.merge:
+        model = merged(model)
     model.save_pretrained(str(output))
     recommender_of(model).config.save_pretrained(str(output))
     processor.save_pretrained(str(output))

@@ -42,7 +42,7 @@ def test_a_new_item_is_not_scored_like_an_item_of_nothing(shop, tiny):
 
 
 def test_a_copy_of_an_item_known_by_content_alone_gets_its_score(shop, tiny):
-    processor, model = shop
+    _, model = shop
     model.model.item_embedding.present[0, 0] = False
     twin = {name: [values[0]] for name, values in tiny.catalog().items()} | {"item_id": ["twin"]}
     add(shop, twin)
@@ -165,7 +165,7 @@ def test_the_cached_table_follows_assigned_weights_features_and_device_moves(sho
 
 
 def test_the_table_is_computed_once_for_many_requests(shop, monkeypatch):
-    processor, model = shop
+    _, model = shop
     scores_of(shop)
 
     def boom(*args):

@@ -115,7 +115,8 @@ def test_a_backbone_in_memory_and_half_precision(tiny, tmp_path):
     model = LLM4RecForCausalLM.from_backbone(
         str(tmp_path), catalog=processor, backbone_kwargs={"dtype": torch.bfloat16, "attn_implementation": "eager"}
     )
-    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in model.model.language_model.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in model.model.item_embedding.parameters()} == {torch.float32}
     assert model.model.language_model.config._attn_implementation == "eager"
     batch = processor(histories=[["i0"]], return_tensors="pt")
     assert model.eval().recommend(**batch, k=3).scores.isfinite().all()

@@ -212,7 +212,7 @@ def test_items_added_before_saving_are_there_after_loading(tmp_path, tiny):
 
 def test_a_folder_without_a_catalog_says_so_when_one_is_needed(tmp_path, tiny):
     LLM4RecProcessor(tiny.processor().tokenizer).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="no catalog.*from_catalog"):
+    with pytest.raises(ValueError, match=r"no catalog.*from_catalog"):
         LLM4RecProcessor.from_pretrained(tmp_path)(histories=[["i0"]])
 
 
