@@ -15,6 +15,32 @@ import yaml
 
 from .typed_yaml import from_values
 
+# Lowest value, whether it is itself allowed, and the value that all must stay below.
+_RANGES: dict[str, tuple[float, bool, float | None]] = {
+    "data.min_events": (3, True, None),
+    "data.max_history": (1, True, None),
+    "model.fusion_width": (1, True, None),
+    "model.fusion_heads": (1, True, None),
+    "model.fusion_dropout": (0, True, 1),
+    "model.id_dropout": (0, True, 1),
+    "model.event_dropout": (0, True, 1),
+    "model.num_negatives": (0, True, None),
+    "model.label_smoothing": (0, True, 1),
+    "model.lora.rank": (0, True, None),
+    "model.lora.alpha": (1, True, None),
+    "model.lora.dropout": (0, True, 1),
+    "training.epochs": (0, False, None),
+    "training.batch_size": (1, True, None),
+    "training.learning_rate": (0, False, None),
+    "training.weight_decay": (0, True, None),
+    "training.warmup_steps": (0, True, None),
+    "training.max_grad_norm": (0, True, None),
+    "training.patience": (0, True, None),
+    "training.evaluate_every": (1, True, None),
+    "training.max_validation_users": (1, True, None),
+    "training.seed": (0, True, None),
+}
+
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 
 
@@ -140,7 +166,20 @@ class Recipe:
             raise ValueError(f"{path} is not valid YAML: {error}") from error
         for override in overrides or []:
             _apply(values, override)
-        return from_values(cls, values, path.name)
+        recipe = from_values(cls, values, path.name)
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Raise `ValueError` for a number outside its range."""
+        for name, _, value, _ in _fields_of(self, ""):
+            lowest, allowed, limit = _RANGES.get(name, (None, True, None))
+            if value is None or lowest is None:
+                continue
+            if value < lowest or (value == lowest and not allowed) or (limit is not None and value >= limit):
+                above = f"at least {lowest}" if allowed else f"more than {lowest}"
+                below = "" if limit is None else f" and less than {limit}"
+                raise ValueError(f"{name} is {value}, expected {above}{below}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of all fields."""

@@ -47,7 +47,7 @@ def training_windows(
     window of each user only.
 
     Returns:
-        columns `input_ids` (int32), `rating_ids` and `time_gap_ids` (int8) where the model reads them, and `length`.
+        columns `input_ids` (int32), `rating_ids` and `time_gap_ids` (int16) where the model reads them, and `length`.
 
     Raises:
         ValueError: if there is no event to train on.
@@ -61,7 +61,7 @@ def training_windows(
             prefix = [processor.start_id] if is_first else []
             row = {"input_ids": np.concatenate([prefix, tokens[start:stop]]).astype(np.int32)}
             for name, ids in extra.items():
-                row[name] = np.concatenate([[0] if is_first else [], ids[start:stop]]).astype(np.int8)
+                row[name] = np.concatenate([[0] if is_first else [], ids[start:stop]]).astype(np.int16)
             row["length"] = len(row["input_ids"])
             yield row
 

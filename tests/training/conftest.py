@@ -1,0 +1,26 @@
+"""A tiny shop of the built-in world and a recipe that trains on it in a second."""
+
+import pytest
+from llm4rec.configuration import Recipe
+from llm4rec.training.simulation.world import World, WorldConfig
+
+TINY = [
+    "data.max_history=8",
+    "model.text_config.hidden_size=16",
+    "model.text_config.intermediate_size=16",
+    "training.batch_size=16",
+    "training.epochs=3",
+    "training.patience=0",
+]
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory):
+    """Sixty users and forty items, prepared; about five events each, some users without any."""
+    return World(WorldConfig(users=60, items=40, sessions=16)).prepared(tmp_path_factory.mktemp("shop") / "data")
+
+
+@pytest.fixture
+def tiny_recipe():
+    """Make the quickstart recipe at a tiny size, with overrides."""
+    return lambda *overrides, name="quickstart": Recipe.load(name, [*TINY, *overrides])
