@@ -157,8 +157,8 @@ class Recipe:
             path = RECIPE_FOLDER / f"{name_or_path}.yaml"
         if not path.is_file():
             raise FileNotFoundError(
-                f"Recipe {str(name_or_path)!r} not found. Built in are {', '.join(recipe_names())}; or give the path of "
-                "a .yaml file."
+                f"Recipe {str(name_or_path)!r} not found. Built in are {', '.join(recipe_names())}; or give the path "
+                "of a .yaml file."
             )
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

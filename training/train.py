@@ -203,7 +203,8 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "save_steps": every,
         "logging_strategy": "steps",
         "logging_steps": every,
-        "save_total_limit": 1,
+        # The best and the last. With 1, the Trainer ends by deleting all but the best, what Ctrl-C has just saved too.
+        "save_total_limit": 2,
         "load_best_model_at_end": True,
         **t.arguments,
     }
@@ -264,11 +265,10 @@ def train(
     import shutil
 
     from transformers import set_seed
-    from transformers.trainer_utils import get_last_checkpoint
 
     output = Path(output)
     checkpoints = output / CHECKPOINTS
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    last = _last_checkpoint(checkpoints)
     if resume and last is None:
         raise FileNotFoundError(f"{checkpoints} holds no checkpoint to resume from; start without --resume.")
     if not resume and output.exists() and any(output.iterdir()):
@@ -276,6 +276,11 @@ def train(
             hint = "Pass --resume to go on, " if last else "Pass "
             raise FileExistsError(
                 f"{output} exists already. {hint}--overwrite to replace it, or choose another folder."
+            )
+        if not (output / RECIPE_FILE).is_file():
+            raise FileExistsError(
+                f"{output} holds files, but no {RECIPE_FILE} as every model folder does: it is not replaced even with "
+                "--overwrite. Choose another folder, or empty this one yourself."
             )
         shutil.rmtree(output)
     started = time.perf_counter()
@@ -310,6 +315,14 @@ def train(
     (output / REPORT_FILE).write_text(json.dumps(_report_json(trainer, report, data), indent=2) + "\n")
     shutil.rmtree(checkpoints)
     return report
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """The latest checkpoint that was written to its end; one that a power cut left half is passed over."""
+    steps = [
+        int(path.parent.name.removeprefix("checkpoint-")) for path in folder.glob("checkpoint-*/trainer_state.json")
+    ]
+    return str(folder / f"checkpoint-{max(steps)}") if steps else None
 
 
 def _describe(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, split: Split) -> str:

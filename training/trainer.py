@@ -111,10 +111,11 @@ class StopOnInterrupt(TrainerCallback):
             control.should_save = True
             control.should_training_stop = True
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def release(self) -> None:
         """Give Ctrl-C back."""
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
 
 
 class TrainingProgress(ProgressCallback):
@@ -233,6 +234,13 @@ class LLM4RecTrainer(SFTTrainer):
         return LengthBucketSampler(
             dataset["length"], args.train_batch_size * args.gradient_accumulation_steps * args.world_size, args.seed
         )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train; Ctrl-C belongs to the caller again afterwards, also after an error."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._interrupt.release()
 
     def compute_loss(
         self,

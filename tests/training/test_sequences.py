@@ -1,4 +1,4 @@
-"""Training windows and scoring batches: every event once, nothing from validation or test, the processor's own form."""
+"""Training windows and scoring batches: every event once, no validation or test target, the processor's own form."""
 
 from collections import Counter
 
