@@ -91,5 +91,6 @@ def register_auto_classes() -> None:
 
 
 # pytest imports this file a second time, under the name of its folder; that copy must not take over the Auto classes.
-if __name__ == "llm4rec" and PurePath(sys.argv[0] if sys.argv else "").stem != "llm4rec":
+# While `python -m llm4rec.training.cli` looks for its module, "-m" stands where the command's name does later.
+if __name__ == "llm4rec" and PurePath(sys.argv[0] if sys.argv else "").stem not in ("llm4rec", "-m"):
     register_auto_classes()

@@ -10,12 +10,16 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import yaml
 
+from .typed_yaml import convert, parse_yaml
+
 MODALITY_KINDS = ("text", "categorical", "numerical", "vector")
 """Kinds of item column that the fusion head has an encoder for. The `id` modality needs no column."""
+
+_SECTIONS = ("interactions", "items", "users", "modalities")
 
 
 @dataclass
@@ -111,9 +115,15 @@ class DataSchema:
             if name in values:
                 values[name] = _checked(section, values[name] or {}, f"{where}: {name}")
         modalities = values.get("items", {}).get("modalities") or {}
-        if modalities:
+        if not isinstance(modalities, dict):
+            raise ValueError(
+                f"{where}: items.modalities holds {modalities!r}, expected a kind for each column, such as "
+                f"`label: text`. Kinds are {', '.join(MODALITY_KINDS)}."
+            )
+        if "items" in values:
             values["items"]["modalities"] = {
-                column: _modality(kind, f"{where}: items.modalities.{column}") for column, kind in modalities.items()
+                str(column): _modality(kind, f"{where}: items.modalities.{column}")
+                for column, kind in modalities.items()
             }
         return cls(**{k: sections[k](**v) if k in sections else v for k, v in values.items()})
 
@@ -124,13 +134,12 @@ class DataSchema:
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: expected a schema file that gives each column its role.")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not valid YAML: {error}") from error
+            values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text, expected a schema in YAML.") from error
         if not isinstance(values, dict):
-            raise ValueError(
-                f"{path} holds {type(values).__name__}, expected sections `interactions`, `items`, `users`."
-            )
+            found = "is empty" if values is None else f"holds a {type(values).__name__}"
+            raise ValueError(f"{path} {found}, expected sections `interactions`, `items`, `users`.")
         return cls.from_dict(values, str(path))
 
     def save(self, path: str | Path) -> None:
@@ -144,10 +153,10 @@ class DataSchema:
 
 
 def _modality(value: Any, where: str) -> ModalitySchema:
-    values = value if isinstance(value, dict) else {"kind": value}
+    values = _checked(ModalitySchema, value if isinstance(value, dict) else {"kind": value}, where)
     try:
-        return ModalitySchema(**_checked(ModalitySchema, values, where))
-    except (TypeError, ValueError) as error:
+        return ModalitySchema(**{"kind": None} | values)
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
@@ -161,4 +170,10 @@ def _checked(cls: type, values: Any, where: str) -> dict[str, Any]:
             raise ValueError(
                 f"{where} has the unknown key {key!r}; did you mean {near[0]!r}? Valid: {', '.join(known)}."
             )
-    return dict(values)
+    hints = {name: hint for name, hint in get_type_hints(cls).items() if name not in _SECTIONS}
+    given = {
+        key: value for key, value in values.items() if value is not None or get_origin(hints.get(key)) is not list
+    }
+    return {
+        key: convert(value, hints[key], f"{where}: {key}") if key in hints else value for key, value in given.items()
+    }

@@ -10,7 +10,26 @@ import types
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
+
 T = TypeVar("T")
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Plain values of a YAML text.
+
+    Args:
+        where: what the text is called in errors, such as its file.
+
+    Raises:
+        ValueError: naming line and column, if the text is not YAML.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{where}{place} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
 
 
 def from_values(cls: type[T], values: Any, where: str) -> T:
@@ -71,4 +90,5 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     if isinstance(value, plain) and not (isinstance(value, bool) and plain is not bool):
         return value
     name = getattr(hint, "__name__", str(hint)) if origin is None else str(hint)
-    raise ValueError(f"{where} is {value!r} ({type(value).__name__}), expected {name}.")
+    hint_to_quote = "; put it in quotes" if hint is str and isinstance(value, (bool, int, float)) else ""
+    raise ValueError(f"{where} is {value!r} ({type(value).__name__}), expected {name}{hint_to_quote}.")

@@ -12,36 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.recipe import Recipe
-from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec import LLM4RecProcessor
 from .baselines.item_knn import ItemKNN
 from .baselines.popularity import Popularity
 from .data.prepared import PreparedData
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .evaluation.report import git_commit, machine_description
-from .train import RECIPE_FILE, split_of
+from .load import load_recommender, recipe_of
+from .train import split_of
 from .trainer import ModelScorer
-
-
-def load_recommender(name: str | Path) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
-    """A model, ready to recommend, and its processor.
-
-    Raises:
-        FileNotFoundError: if a local folder holds no model.
-    """
-    path = Path(name)
-    looks_local = path.exists() or path.is_absolute() or str(name).startswith(".")
-    if looks_local and not (path / "config.json").is_file():
-        unfinished = (path / "checkpoints").is_dir()
-        raise FileNotFoundError(
-            f"{path} holds no model (no config.json). "
-            + (
-                "Its training was interrupted: finish it with `llm4rec train … --resume`."
-                if unfinished
-                else "Train one with `llm4rec train`, or give a Hub id."
-            )
-        )
-    model = LLM4RecForCausalLM.from_pretrained(str(name)).eval()
-    return model, LLM4RecProcessor.from_pretrained(str(name))
 
 
 def check_same_catalog(processor: LLM4RecProcessor, data: PreparedData) -> None:
@@ -89,16 +68,16 @@ def evaluate_model(
     """
     if part not in {"test", "validation"}:
         raise ValueError(f"part is {part!r}, expected 'test' or 'validation'.")
+    if split not in {None, "leave_one_out", "global_time"}:
+        raise ValueError(f"split is {split!r}, expected 'leave_one_out' or 'global_time'.")
     started = time.perf_counter()
     recommender, processor = load_recommender(model)
     data = data if isinstance(data, PreparedData) else PreparedData.load(data)
     check_same_catalog(processor, data)
-    saved = Path(model) / RECIPE_FILE
-    recipe = Recipe.load(saved) if saved.is_file() else Recipe()
+    saved = recipe_of(model)
+    recipe = saved or Recipe()
     if split is not None:
-        if split not in {"leave_one_out", "global_time"}:
-            raise ValueError(f"split is {split!r}, expected 'leave_one_out' or 'global_time'.")
-        if saved.is_file() and split != recipe.data.split:
+        if saved is not None and split != recipe.data.split:
             raise ValueError(
                 f"The model was trained on the {recipe.data.split} split, which may contain the events that {split} "
                 f"tests on. Train with `--set data.split={split}`."
@@ -112,8 +91,10 @@ def evaluate_model(
         scorers |= {"popularity": Popularity().fit(parts.train).score, "itemknn": ItemKNN().fit(parts.train).score}
     metrics = {}
     for name, scorer in scorers.items():
-        say(f"Ranking {data.interactions.num_items:,} items for {len(cases):,} users by {name} …")
+        ranking = time.perf_counter()
         metrics[name] = evaluator.evaluate(scorer).metrics
+        seconds = time.perf_counter() - ranking
+        say(f"Ranked {data.interactions.num_items:,} items for {len(cases):,} users by {name} ({seconds:.1f} s)")
     return {
         "model": str(model),
         "dataset": data.schema.source or data.folder.name,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Console, JsonOption, quiet_libraries
+from .console import Console, JsonOption, quiet_libraries, to_json
 
 NAME = "evaluate"
 SHOWN = ("hr@10", "ndcg@10", "mrr@10", "coverage@10")
@@ -28,8 +28,10 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalog for every held-out event, with seen items filtered and unfiltered."""
-    import json
-
+    if output is not None:
+        if output.is_dir():
+            raise IsADirectoryError(f"{output} is a folder, expected the name of a file to write.")
+        output.parent.mkdir(parents=True, exist_ok=True)
     console = Console(as_json)
     quiet_libraries()
     from ..evaluate import evaluate_model
@@ -47,7 +49,7 @@ def command(
     console.say()
     show(console, report)
     if output is not None:
-        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        output.write_text(to_json(report) + "\n", encoding="utf-8")
         console.say(f"Wrote {output}")
     console.result(report)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .console import Console, JsonOption, quiet_libraries
+from .console import Console, JsonOption, plain, quiet_libraries
 
 NAME = "info"
 
@@ -20,17 +20,18 @@ def command(
     """Say what a model or a prepared data set holds."""
     console = Console(as_json)
     facts = _data_facts(Path(path)) if (Path(path) / "stats.json").is_file() else _model_facts(path)
-    width = max(len(name) for name in facts)
-    for name, value in facts.items():
-        console.say(f"{name.ljust(width)}  {_words(value)}")
+    shown = {name.replace("_", " "): words for name, value in facts.items() if (words := _words(name, value))}
+    width = max(map(len, shown))
+    for name, words in shown.items():
+        console.say(f"{name.ljust(width)}  {words}")
     console.result(facts)
 
 
 def _data_facts(folder: Path) -> dict[str, Any]:
     from ...configuration.schema import DataSchema
+    from ..data.prepared import read_stats
 
-    schema = DataSchema.load(folder / "schema.yaml")
-    stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
+    stats, schema = read_stats(folder), DataSchema.load(folder / "schema.yaml")
     return {
         "kind": "prepared data set",
         "item modalities": {name: m.kind for name, m in schema.items.modalities.items()},
@@ -42,7 +43,7 @@ def _data_facts(folder: Path) -> dict[str, Any]:
 
 def _model_facts(name: str) -> dict[str, Any]:
     quiet_libraries()
-    from ..evaluate import load_recommender
+    from ..load import load_recommender
 
     model, processor = load_recommender(name)
     report = model.fusion_report()
@@ -63,19 +64,45 @@ def _model_facts(name: str) -> dict[str, Any]:
     }
     training = Path(name) / "training.json"
     if training.is_file():
-        saved = json.loads(training.read_text(encoding="utf-8"))
-        facts |= {f"trained {key}": saved[key] for key in ("data", "epochs", "seconds")}
-        facts["validation"] = {
-            key: round(value, 4) for key, value in saved["validation"].items() if key.endswith("@10")
-        }
+        facts |= _training_facts(training)
     return facts
 
 
-def _words(value: Any) -> str:
+def _training_facts(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            **{f"trained {key}": saved[key] for key in ("data", "epochs", "seconds")},
+            "validation": {key: round(v, 4) for key, v in saved["validation"].items() if key.endswith("@10")},
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is not the report of a training run ({type(error).__name__}: {error}). Remove it: the model does "
+            "without."
+        ) from error
+
+
+def _words(name: str, value: Any) -> str:
+    """A value for people to read; empty for counts of what did not happen, which only `--json` shows."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "none"
+    if not value:
+        return ""
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_words(entry)}" for key, entry in value.items()) or "none"
+        return ", ".join(f"{plain(key)}: {_words('', entry) or entry}" for key, entry in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_words, value)) or "none"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "none" if value is None else str(value)
+        return ", ".join(_words("", entry) or str(entry) for entry in value)
+    if name in ("min_time", "max_time"):
+        return _date(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else plain(value)
+
+
+def _date(seconds: float) -> str:
+    from datetime import datetime, timedelta, timezone
+
+    try:
+        return f"{datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds):%Y-%m-%d %H:%M} UTC"
+    except OverflowError:
+        return f"{seconds:,} (unix seconds)"

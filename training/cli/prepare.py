@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .console import Console, JsonOption
+from .console import Console, JsonOption, quoted
 
 NAME = "prepare"
 
@@ -66,8 +66,8 @@ def command(
     for line in (*report.notes, *report.warnings):
         if line not in said:
             console.say(line)
-    console.say(f"Prepared {output} in {report.seconds:.1f} s: {_counts(report.stats)}.")
-    console.say(f"Next: llm4rec train {output} --output MODEL")
+    console.say(f"Prepared in {report.seconds:.1f} s; data set in {output}")
+    console.say(f"Next: llm4rec train {quoted(output)} --output MODEL")
     console.result(
         {
             "output": str(output),
@@ -76,7 +76,3 @@ def command(
             **report.stats,
         }
     )
-
-
-def _counts(stats: dict[str, Any]) -> str:
-    return ", ".join(f"{stats[name]:,} {name}" for name in ("users", "items", "interactions"))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .console import Console, JsonOption, quiet_libraries
+from .console import Console, JsonOption, quiet_libraries, quoted
 
 NAME = "quickstart"
 
@@ -18,32 +18,30 @@ def command(
         list[str] | None,
         typer.Option("--set", "-s", help="Recipe field to change, e.g. training.epochs=5; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the world and of training.")] = 0,
+    users: Annotated[int | None, typer.Option(min=1, help="Users of the world; default: 2,000.")] = None,
+    items: Annotated[int | None, typer.Option(min=2, help="Items of the world; default: 600.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the world and of training.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier quickstart.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make a world of users and items, train on it, evaluate, and recommend: minutes on a laptop."""
-    import shutil
-
     from ...configuration.recipe import Recipe
 
     console = Console(as_json)
     data_folder, model_folder = output / "data", output / "model"
     recipe = Recipe.load("quickstart", [*(overrides or []), f"training.seed={seed}"])
-    if output.exists() and any(output.iterdir()):
-        if not overwrite:
-            raise FileExistsError(f"{output} exists already. Pass --overwrite to replace it, or another --output.")
-        for folder in (data_folder, model_folder):
-            shutil.rmtree(folder, ignore_errors=True)
+    _make_room(output, overwrite)
 
     console.say("1/4  Making a world of users and items …")
     quiet_libraries()
-    from ..evaluate import evaluate_model, load_recommender
+    from ..evaluate import evaluate_model
+    from ..load import load_recommender
     from ..simulation.world import World, WorldConfig
     from ..train import train
     from .evaluate import show
 
-    data = World(WorldConfig(seed=seed)).prepared(data_folder)
+    size = {name: number for name, number in (("users", users), ("items", items)) if number is not None}
+    data = World(WorldConfig(seed=seed, **size)).prepared(data_folder)
     console.say(
         f"     {len(data.users):,} users, {len(data.items):,} items, {len(data.interactions.items):,} interactions"
         f" in {data_folder}"
@@ -67,11 +65,38 @@ def command(
     titles = [processor.catalog.title(index) for index in processor.catalog.indices(history[-3:])]
     user_id = data.users["user_id"][user]
     console.say(f"4/4  User {user_id} last took: {'; '.join(titles)}")
-    console.say("     Five recommendations:")
+    console.say(f"     {len(recommended)} recommendations:")
     for place, item in enumerate(recommended, 1):
         console.say(f"     {place}. {item['title']}")
     console.say()
-    console.say(f"Next: llm4rec recommend {model_folder} --user {user_id} --data {data_folder}")
+    console.say(f"Model: {model_folder}")
+    console.say(f"Next: llm4rec recommend {quoted(model_folder)} --user {user_id} --data {quoted(data_folder)}")
     result |= {"output": str(output), "user": user_id, "recommendations": recommended}
     result["training_seconds"] = round(report.seconds, 1)
     console.result(result)
+
+
+def _make_room(output: Path, overwrite: bool) -> None:
+    """Remove an earlier quickstart, and nothing else.
+
+    Raises:
+        FileExistsError: if the folder holds anything, and `overwrite` is false or it is not from a quickstart.
+    """
+    import shutil
+
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{output} exists already. Pass --overwrite to replace it, or another --output.")
+    marks = {"data": "stats.json", "model": "recipe.yaml"}
+    strange = [
+        name for name, mark in marks.items() if (output / name).exists() and not (output / name / mark).is_file()
+    ]
+    if output.is_file() or strange:
+        raise FileExistsError(
+            f"{output / strange[0] if strange else output} was not written by a quickstart, so --overwrite leaves it "
+            "alone. Choose another --output."
+        )
+    for name in marks:
+        if (output / name).exists():
+            shutil.rmtree(output / name)

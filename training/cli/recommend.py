@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .console import Console, JsonOption, quiet_libraries
+from .console import Console, JsonOption, plain, quiet_libraries
 
 NAME = "recommend"
+TITLE_WIDTH = 60
 
 
 def command(
@@ -28,12 +30,12 @@ def command(
 ) -> None:
     """Recommend items for a history of item ids (may be empty: a new user), or for a user of a prepared data set."""
     if (user is None) != (data is None):
-        raise ValueError("--user and --data go together: the user's history is read from the prepared data set.")
+        raise typer.BadParameter("--user and --data go together: the history is read from the prepared data set.")
     if user is not None and history:
-        raise ValueError("Give either --history or --user, not both.")
+        raise typer.BadParameter("Give either --history or --user, not both.")
     console = Console(as_json)
     quiet_libraries()
-    from ..evaluate import load_recommender
+    from ..load import load_recommender
 
     recommender, processor = load_recommender(model)
     catalog = processor.catalog
@@ -49,12 +51,19 @@ def command(
         deny=processor.item_mask(_ids(deny, catalog)) if deny else None,
     )
     items = processor.decode_items(out)[0]
-    titles = [catalog.title(index) for index in catalog.indices(events["histories"])]
-    console.say(f"History: {'; '.join(titles[-5:]) or '(none)'}" + (" …" if len(titles) > 5 else ""))
-    console.table(
-        ["", "item", "title", "score"],
-        [[place, item["item_id"], item["title"], item["score"]] for place, item in enumerate(items, 1)],
-    )
+    shown = [plain(catalog.title(index), TITLE_WIDTH) for index in catalog.indices(events["histories"])[-5:]]
+    earlier = "… " if len(events["histories"]) > len(shown) else ""
+    console.say(f"History: {earlier}{'; '.join(shown) or 'none, so this is for a user of whom nothing is known'}")
+    if items:
+        console.table(
+            ["", "item", "title", "score"],
+            [
+                [place, item["item_id"], plain(item["title"], TITLE_WIDTH), item["score"]]
+                for place, item in enumerate(items, 1)
+            ],
+        )
+    else:
+        console.say("No item is left to recommend: all are in the history, denied or not allowed.")
     console.result({"history": events["histories"], "recommendations": items})
 
 
@@ -74,7 +83,8 @@ def _events_of(user: str, folder: Path | None) -> dict[str, list[Any]]:
     data = PreparedData.load(folder)
     rows = np.flatnonzero((data.users["user_id"] == user).to_numpy())
     if not len(rows):
-        raise ValueError(f"{folder} has no user {user!r}; it has {', '.join(data.users['user_id'][:3])}, …")
+        near = difflib.get_close_matches(user, data.users["user_id"].to_list()[:50_000], n=3, cutoff=0.0)
+        raise ValueError(f"{folder} has no user {user!r}. Nearest known: {', '.join(near)}.")
     events = slice(*data.interactions.offsets[rows[0] : rows[0] + 2])
     found: dict[str, list[Any]] = {
         "histories": data.items["item_id"].gather(data.interactions.items[events]).to_list()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ...configuration.recipe import Recipe, recipe_fields, recipe_names
-from .console import Console, JsonOption, quiet_libraries
+from .console import Console, JsonOption, quiet_libraries, quoted
 
 NAME = "train"
 
@@ -70,7 +70,7 @@ def command(
         f"NDCG@10 {best.get('filtered/ndcg@10', float('nan')):.4f} at epoch {best.get('epoch', 0):.0f}."
     )
     console.say(f"Model: {output}")
-    console.say(f"Next: llm4rec evaluate {output} {data}")
+    console.say(f"Next: llm4rec evaluate {quoted(output)} {quoted(data)}")
     console.result(
         {
             "output": str(output),

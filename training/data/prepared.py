@@ -125,21 +125,55 @@ class PreparedData:
 
         Raises:
             FileNotFoundError: if the folder or one of its files is missing.
-            ValueError: if an interaction names an unknown user or item.
+            ValueError: if a file is damaged, or an interaction names an unknown user or item.
         """
         folder = Path(folder)
-        for name in FILES:
-            if not (folder / name).is_file():
-                raise FileNotFoundError(
-                    f"{folder / name} not found: expected a prepared data set ({', '.join(FILES)}). "
-                    "Make one with `llm4rec prepare`."
-                )
-        items = pl.read_parquet(folder / "items.parquet")
-        users = pl.read_parquet(folder / "users.parquet")
-        events = pl.read_parquet(folder / "interactions.parquet")
+        stats, schema = read_stats(folder), DataSchema.load(folder / "schema.yaml")
+        items = _read(folder / "items.parquet", "item_id")
+        users = _read(folder / "users.parquet", "user_id")
+        events = _read(folder / "interactions.parquet", "user_id", "item_id", "position")
         interactions = _index(events, users["user_id"], items["item_id"], folder)
+        return cls(folder, schema, items, users, interactions, stats)
+
+
+def read_stats(folder: str | Path) -> dict[str, Any]:
+    """What `prepare` counted, from `stats.json`.
+
+    Raises:
+        FileNotFoundError: if `folder` is not a prepared data set.
+        ValueError: if the file is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is a file" if folder.is_file() else "not found"
+        raise FileNotFoundError(f"{folder} {what}: expected a prepared data set, a folder from `llm4rec prepare`.")
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} is not a prepared data set: it lacks {', '.join(missing)}. Make one with `llm4rec prepare`."
+        )
+    try:
         stats = json.loads((folder / "stats.json").read_text(encoding="utf-8"))
-        return cls(folder, DataSchema.load(folder / "schema.yaml"), items, users, interactions, stats)
+        if not isinstance(stats, dict):
+            raise ValueError(f"it holds a {type(stats).__name__}")
+    except ValueError as error:
+        raise ValueError(f"{folder / 'stats.json'} is damaged ({error}). Run `llm4rec prepare` again.") from error
+    return stats
+
+
+def _read(path: Path, *columns: str) -> pl.DataFrame:
+    """A table of a prepared data set, with the columns that it must have."""
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} cannot be read ({reason}). Run `llm4rec prepare` again.") from error
+    for column in columns:
+        if column not in table.columns:
+            raise ValueError(
+                f"{path} has no column {column!r} (it has {', '.join(table.columns)}). Run `llm4rec prepare` again."
+            )
+    return table
 
 
 def _index(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series, folder: Path) -> Interactions:

@@ -83,7 +83,7 @@ class RankingEvaluator:
         evaluation_set: the cases.
         ks: lengths of the top-k lists.
         batch_size: cases scored at a time.
-        progress: show a progress bar on stderr.
+        progress: show a progress bar on stderr, if that is a terminal.
 
     Raises:
         ValueError: if there are no cases, or a k below 1.
@@ -124,7 +124,8 @@ class RankingEvaluator:
         ranks: dict[str, list[np.ndarray]] = {protocol: [] for protocol in PROTOCOLS}
         covered = {(protocol, k): np.zeros(num_items, dtype=bool) for protocol in PROTOCOLS for k in self.ks}
 
-        for start in tqdm(range(0, len(cases), self.batch_size), desc="evaluate", disable=not self.progress):
+        starts = range(0, len(cases), self.batch_size)
+        for start in tqdm(starts, desc="rank", leave=False, disable=None if self.progress else True):
             histories = cases.histories.rows(start, min(start + self.batch_size, len(cases)))
             scores = self._checked(score(histories), histories, start)
             targets = torch.as_tensor(cases.targets[start : start + self.batch_size].astype(np.int64)).to(

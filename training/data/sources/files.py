@@ -63,6 +63,8 @@ def require_file(path: Path, what: str) -> Path:
     """Return `path`; a missing file is a `FileNotFoundError` that names the files nearest to it."""
     if path.is_file():
         return path
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a folder: expected {what}, a file.")
     present = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, present, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"{path.parent} holds {_listing(present)}."

@@ -65,6 +65,9 @@ def read_table(path: Path, options: ReadOptions) -> RawData:
         items, users = _find_items_and_users(folder, file, interactions, schema, options, notes)
     else:
         items_path, users_path = options.items, None
+        if items_path is None and schema.items == ItemSchema() and not (folder / schema.items.path).is_file():
+            schema.items.path = None
+            notes.append("The schema has no section `items`: items have nothing but their ids.")
         if items_path is None and schema.items.path is not None:
             items_path = _look_up(schema.items.path, lookup, "the item table (schema: items.path)")
         if schema.users.path is not None:
