@@ -86,11 +86,15 @@ class EarlyStopping(TrainerCallback):
 class StopOnInterrupt(TrainerCallback):
     """Turns the first Ctrl-C into a checkpoint and an orderly stop; the second interrupts at once.
 
+    Args:
+        say: told that it was heard.
+
     Attributes:
         interrupted: whether that happened.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None] = print) -> None:
+        self.say = say
         self.interrupted = False
         self._previous: Any = None
 
@@ -98,7 +102,7 @@ class StopOnInterrupt(TrainerCallback):
         if self.interrupted:
             raise KeyboardInterrupt
         self.interrupted = True
-        print("\nStopping after this step and saving a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+        self.say("\nStopping after this step and saving a checkpoint; press Ctrl-C again to stop at once.")
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Listen for Ctrl-C."""
@@ -205,7 +209,7 @@ class LLM4RecTrainer(SFTTrainer):
         )
         tokenizer = processor.tokenizer
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else processor.start_id
-        self._interrupt = StopOnInterrupt()
+        self._interrupt = StopOnInterrupt(say)
         callbacks = [EarlyStopping(args.patience), self._interrupt, *kwargs.pop("callbacks", [])]
         # The Trainer asks for an evaluation data set before it evaluates; ours is the evaluator.
         super().__init__(
