@@ -1,0 +1,78 @@
+"""The model card of a trained recommender, from the template `model_card.md`.
+
+Written into the model folder as `README.md` by `training/train.py`, which the Hub shows.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from ..configuration.recipe import Recipe
+from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec.text_encoding import HASHING
+from .evaluation.report import machine_description
+
+TEMPLATE = Path(__file__).parent.parent / "model_card.md"
+SHOWN = ("hr@10", "ndcg@10", "mrr@10", "coverage@10")
+
+
+def write_model_card(
+    folder: Path,
+    model: LLM4RecForCausalLM,
+    processor: LLM4RecProcessor,
+    recipe: Recipe,
+    training: dict[str, Any],
+) -> None:
+    """Write `README.md` into a model folder.
+
+    Args:
+        training: what `training.json` holds: `data epochs seconds trained_parameters validation`.
+    """
+    validation = training["validation"]
+    results = [
+        {"name": name.upper(), **{p: f"{validation[f'{p}/{name}']:.4f}" for p in ("filtered", "unfiltered")}}
+        for name in SHOWN
+        if f"filtered/{name}" in validation
+    ]
+    text_config = model.config.text_config
+    kinds = ", ".join(f"`{m.name}` ({m.kind})" if m.name != m.kind else f"`{m.name}`" for m in model.config.modalities)
+    card = ModelCard.from_template(
+        ModelCardData(
+            library_name="llm4rec",
+            tags=["llm4rec", "recommendation", "sequential-recommendation"],
+            base_model=_hub_id(model.config.backbone_name_or_path),
+        ),
+        template_path=str(TEMPLATE),
+        name=folder.name,
+        items=f"{model.num_items:,}",
+        backbone=f"{text_config.model_type}, {text_config.num_hidden_layers}-layer,",
+        example_history=", ".join(repr(item_id) for item_id in processor.catalog.item_ids[:2]),
+        modalities=kinds,
+        text_encoder=_text_encoder(processor.items["text_encoder"]),
+        max_history=processor.max_history,
+        ratings=bool(processor.rating_levels),
+        times=processor.num_time_gaps > 0,
+        parameters=f"{training['trained_parameters']:,}",
+        epochs=f"{training['epochs']:.0f}",
+        seconds=f"{training['seconds']:,.0f}",
+        machine=machine_description(),
+        dataset=training["data"] or "own data",
+        split=recipe.data.split,
+        seed=recipe.training.seed,
+        results=results,
+    )
+    card.save(folder / "README.md")
+
+
+def _text_encoder(name: str | None) -> str | None:
+    if name == HASHING:
+        return "hashed words and an SVD fitted on the catalog"
+    # A local folder means nothing to a reader elsewhere, and says more of the author's disk than it should.
+    return name if name is None or not Path(name).exists() else Path(name).name
+
+
+def _hub_id(name: str | None) -> str | None:
+    return None if name is None or Path(name).exists() else name
