@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from .typed_yaml import from_values
+from .typed_yaml import from_values, parse_yaml, read_yaml
 
 # Lowest value, whether it is itself allowed, and the value that all must stay below.
 _RANGES: dict[str, tuple[float, bool, float | None]] = {
@@ -104,6 +104,7 @@ class ModelRecipe:
     fusion_dropout: float = field(default=0.0, metadata={"help": "dropout on modality tokens, in [0, 1)"})
     id_dropout: float = field(default=0.0, metadata={"help": "share of items whose id is hidden per step, in [0, 1)"})
     event_dropout: float = field(default=0.0, metadata={"help": "dropout on event embeddings, in [0, 1)"})
+    repeat_bias: bool = field(default=True, metadata={"help": "learn whether people come back to items they had"})
     num_negatives: int = field(default=0, metadata={"help": "sampled softmax with this many negatives; 0: full"})
     label_smoothing: float = field(default=0.0, metadata={"help": "label smoothing of the item softmax, in [0, 1)"})
     lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"help": "only with a pretrained backbone"})
@@ -160,13 +161,12 @@ class Recipe:
                 f"Recipe {str(name_or_path)!r} not found. Built in are {', '.join(recipe_names())}; or give the path "
                 "of a .yaml file."
             )
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not valid YAML: {error}") from error
+        values = read_yaml(path) or {}
+        recipe = from_values(cls, values, path.name)
         for override in overrides or []:
             _apply(values, override)
-        recipe = from_values(cls, values, path.name)
+        if overrides:
+            recipe = from_values(cls, values, "")
         recipe.check()
         return recipe
 
@@ -184,6 +184,10 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Plain values of all fields."""
         return asdict(self)
+
+    def values(self) -> dict[str, Any]:
+        """All fields by dotted name, as in `training.epochs`."""
+        return {name: value for name, _, value, _ in _fields_of(self, "")}
 
     def save(self, path: str | Path) -> None:
         """Write the recipe as YAML."""
@@ -223,4 +227,4 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if values.get(section) is None:
             values[section] = {}
         values = values[section]
-    values[last] = yaml.safe_load(text)
+    values[last] = parse_yaml(text, f"The value of {override!r}")

@@ -99,6 +99,7 @@ class LLM4RecConfig(PreTrainedConfig):
         rating_levels (`list[float]`): ratings that get an embedding, ascending; empty: events have no rating.
         num_time_gaps (`int`): log2 buckets of the seconds since the previous event; 0: events have no time.
         event_dropout (`float`): dropout on event embeddings before the backbone, for backbones without their own.
+        repeat_bias (`bool`): learn how much more or less likely an item is because it stands in the history.
 
     > Parameters that control the loss
 
@@ -125,6 +126,7 @@ class LLM4RecConfig(PreTrainedConfig):
     rating_levels: list | None = None
     num_time_gaps: int = 0
     event_dropout: float = 0.0
+    repeat_bias: bool = True
     num_negatives: int = 0
     max_full_softmax_items: int = 50_000
     label_smoothing: float = 0.0

@@ -4,6 +4,7 @@ Called by `LLM4RecForCausalLM.forward` with the states before item positions; te
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,11 +21,19 @@ class _FullSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: torch.Tensor, table: torch.Tensor, targets: torch.Tensor, label_smoothing: float
+        ctx: Any,
+        states: torch.Tensor,
+        table: torch.Tensor,
+        targets: torch.Tensor,
+        label_smoothing: float,
+        rows_of_bias: torch.Tensor,
+        items_of_bias: torch.Tensor,
+        bias: torch.Tensor,
     ) -> torch.Tensor:
         needs_states, needs_table = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_states = torch.empty_like(states) if needs_states else None
         grad_table = torch.zeros_like(table) if needs_table else None
+        grad_bias = torch.zeros_like(bias) if ctx.needs_input_grad[6] else None
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         states, table = states.to(dtype), table.to(dtype)
@@ -33,38 +42,71 @@ class _FullSoftmax(torch.autograd.Function):
         for rows in torch.arange(len(states), device=states.device).split(max(1, MAX_LOGITS_AT_ONCE // num_items)):
             block, wanted = states[rows], targets[rows, None]
             logits = (block @ table.T).float()
+            first, last = torch.searchsorted(rows_of_bias, torch.stack([rows[0], rows[-1] + 1])).tolist()
+            biased = rows_of_bias[first:last] - rows[0], items_of_bias[first:last]
+            logits.index_put_(biased, bias[first:last].float(), accumulate=True)
             total += torch.logsumexp(logits, dim=-1).sum() - (1 - label_smoothing) * logits.gather(1, wanted).sum()
             if label_smoothing:
                 total -= label_smoothing / num_items * logits.sum()
-            if not (needs_states or needs_table):
+            if not any(ctx.needs_input_grad):
                 continue
             error = torch.softmax(logits, dim=-1)
             if label_smoothing:
                 error -= label_smoothing / num_items
             error.scatter_add_(1, wanted, torch.full_like(wanted, label_smoothing - 1, dtype=error.dtype))
+            if grad_bias is not None:
+                grad_bias[first:last] = error[biased].to(bias.dtype)
             error = error.to(dtype)
             if needs_states:
                 grad_states[rows] = (error @ table).to(grad_states.dtype)
             if needs_table:
                 grad_table += error.T @ block
-        ctx.save_for_backward(grad_states, grad_table)
+        ctx.save_for_backward(grad_states, grad_table, grad_bias)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
-        return *(None if grad is None else grad * grad_output.to(grad.dtype) for grad in ctx.saved_tensors), None, None
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        states, table, bias = (
+            None if grad is None else grad * grad_output.to(grad.dtype) for grad in ctx.saved_tensors
+        )
+        return states, table, None, None, None, None, bias
+
+
+@dataclass
+class LogitBias:
+    """What is added to single logits before the softmax.
+
+    Attributes:
+        rows: (pairs,) long index of the prediction, ascending.
+        items: (pairs,) long item index.
+        values: (pairs,) float, added once for every pair.
+    """
+
+    rows: torch.Tensor
+    items: torch.Tensor
+    values: torch.Tensor
 
 
 def full_softmax_loss(
-    states: torch.Tensor, table: torch.Tensor, targets: torch.Tensor, label_smoothing: float = 0.0
+    states: torch.Tensor,
+    table: torch.Tensor,
+    targets: torch.Tensor,
+    label_smoothing: float = 0.0,
+    bias: LogitBias | None = None,
 ) -> torch.Tensor:
     """Summed cross-entropy of the targets among all items, in blocks of bounded memory.
+
+    Args:
+        bias: added to the logits.
 
     Shape:
         - states: (n, d); table: (items, d); targets: (n,) item indices
         - returns: scalar, the sum over n
     """
-    return _FullSoftmax.apply(states, table, targets, label_smoothing)
+    if bias is None:
+        none = targets[:0]
+        bias = LogitBias(none, none, states.new_zeros(0))
+    return _FullSoftmax.apply(states, table, targets, label_smoothing, bias.rows, bias.items, bias.values)
 
 
 def sampled_softmax_loss(
@@ -75,6 +117,7 @@ def sampled_softmax_loss(
     negative_items: torch.Tensor,
     num_items: int,
     label_smoothing: float = 0.0,
+    bias: LogitBias | None = None,
 ) -> torch.Tensor:
     r"""Summed cross-entropy of the targets among themselves and uniformly drawn negatives shared by the batch.
 
@@ -83,6 +126,10 @@ def sampled_softmax_loss(
     where :math:`n_t` counts the drawn negatives that are not the target: the logQ correction of sampled softmax
     (Bengio and Senécal 2008; Yi et al. 2019) for a uniform proposal, so the sum estimates the full partition function.
 
+    Args:
+        negative_items: distinct items, ascending.
+        bias: added to the logits of items that are among targets or negatives.
+
     Shape:
         - states, positive: (n, d); negative: (negatives, d)
         - targets: (n,) and negative_items: (negatives,) item indices
@@ -90,6 +137,17 @@ def sampled_softmax_loss(
     """
     positive_logit = (states * positive.to(states.dtype)).sum(-1, keepdim=True).float()
     negative_logits = (states @ negative.to(states.dtype).T).float()
+    if bias is not None:
+        is_target = targets[bias.rows] == bias.items
+        values = bias.values.float()
+        positive_logit = positive_logit.index_put(
+            (bias.rows[is_target], torch.zeros_like(bias.rows[is_target])), values[is_target], accumulate=True
+        )
+        column = torch.searchsorted(negative_items, bias.items).clamp(max=len(negative_items) - 1)
+        drawn_too = negative_items[column] == bias.items
+        negative_logits = negative_logits.index_put(
+            (bias.rows[drawn_too], column[drawn_too]), values[drawn_too], accumulate=True
+        )
     accidental = negative_items[None, :] == targets[:, None]
     drawn = (~accidental).sum(-1, keepdim=True).clamp(min=1)
     correction = math.log(max(num_items - 1, 1)) - drawn.log()

@@ -23,7 +23,7 @@ from .configuration_llm4rec import LLM4RecConfig
 from .event_embedding import EventEmbedding
 from .fusion import AdaptiveFusion, CrossModalAttention
 from .item_embedding import FusionReport, ItemEmbedding
-from .item_loss import full_softmax_loss, sampled_softmax_loss
+from .item_loss import LogitBias, full_softmax_loss, sampled_softmax_loss
 from .recommendation import (
     ItemsOnlyLogitsProcessor,
     RecommendOutput,
@@ -32,6 +32,7 @@ from .recommendation import (
     exclude_seen,
     top_k,
 )
+from .repeat_bias import RepeatBias, seen_pairs
 
 if TYPE_CHECKING:
     from .processing_llm4rec import LLM4RecProcessor
@@ -109,6 +110,8 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
         elif isinstance(module, AdaptiveFusion):
             init.normal_(module.modality_bias, std=self.config.initializer_range)
             init.zeros_(module.score.weight)
+        elif isinstance(module, RepeatBias):
+            init.zeros_(module.bias)
 
     @classmethod
     def from_pretrained(
@@ -151,6 +154,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         # parts keep single precision whatever the dtype of the checkpoint.
         self.item_embedding = ItemEmbedding(config).float()
         self.event_embedding = EventEmbedding(config).float()
+        self.repeat_bias = RepeatBias().float() if config.repeat_bias else None
         self.event_dropout = nn.Dropout(config.event_dropout)
         self._table: torch.Tensor | None = None
         self._table_key: tuple | None = None
@@ -402,6 +406,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         rating_ids: torch.LongTensor | None = None,
         time_gap_ids: torch.LongTensor | None = None,
+        history_ids: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs: Any,
@@ -409,6 +414,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         """Next-token logits, or the loss if `labels` are given.
 
         Args:
+            history_ids: (batch, whole length) the sequence that `input_ids` ends, where a cache holds its beginning;
+                `generate` passes it.
             labels: (batch, length) token ids, -100 where nothing is predicted; shifted inside. With labels the output
                 holds the loss and no logits, which would be (batch, length, V + items).
             num_items_in_batch: what the summed loss is divided by; by default the number of predicted tokens.
@@ -434,11 +441,16 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         states = outputs.last_hidden_state
         loss = logits = None
         if labels is not None:
-            loss = self._loss(states[:, :-1], labels[:, 1:], rows, negatives, num_items_in_batch)
+            loss = self._loss(states[:, :-1], input_ids, labels[:, 1:], rows, negatives, num_items_in_batch)
         else:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             kept = states[:, keep, :]
             items = kept @ self.model.item_table().to(kept.dtype).T
+            history = input_ids if history_ids is None else history_ids
+            if history is not None:
+                predicts = torch.zeros_like(history, dtype=torch.bool)
+                predicts[:, history.shape[1] - states.shape[1] :][:, keep] = True
+                items = self._with_repeat_bias(items.flatten(0, 1), history, predicts).view_as(items)
             logits = torch.cat([self.lm_head(kept), items], dim=-1)
         return CausalLMOutputWithPast(
             loss=loss,
@@ -461,7 +473,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
                     "the limit."
                 )
             return ItemRows(self.model.item_table()), None
-        negatives = torch.randint(self.num_items, (count,), device=labels.device)
+        negatives = torch.randint(self.num_items, (count,), device=labels.device).unique()
         tokens = labels.flatten() if input_ids is None else torch.cat([input_ids.flatten(), labels.flatten()])
         needed = torch.cat([tokens[tokens >= vocabulary] - vocabulary, negatives]).unique()
         return ItemRows(self.model.item_embedding(needed), needed), negatives
@@ -469,6 +481,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
     def _loss(
         self,
         states: torch.Tensor,
+        input_ids: torch.Tensor | None,
         labels: torch.Tensor,
         rows: ItemRows,
         negatives: torch.Tensor | None,
@@ -480,17 +493,25 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         total = states.new_zeros((), dtype=torch.float32)
         if is_item.any():
             item_states, targets = states[is_item], labels[is_item] - vocabulary
+            bias = None if input_ids is None else self._repeat_bias(input_ids[:, :-1], is_item)
             if negatives is None:
-                total = total + full_softmax_loss(item_states, rows.vectors, targets, smoothing)
+                total = total + full_softmax_loss(item_states, rows.vectors, targets, smoothing, bias)
             else:
                 total = total + sampled_softmax_loss(
-                    item_states, rows[targets], rows[negatives], targets, negatives, self.num_items, smoothing
+                    item_states, rows[targets], rows[negatives], targets, negatives, self.num_items, smoothing, bias
                 )
         if is_text.any():
             logits = self.lm_head(states[is_text]).float()
             total = total + F.cross_entropy(logits, labels[is_text], reduction="sum")
         count = (labels >= 0).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         return total / count
+
+    def _repeat_bias(self, input_ids: torch.Tensor, predicts: torch.Tensor) -> LogitBias | None:
+        """Bias of each prediction's seen items; `predicts` (batch, length) marks the states that predict."""
+        if self.model.repeat_bias is None:
+            return None
+        pairs = seen_pairs(input_ids - self.config.text_vocab_size, predicts)
+        return LogitBias(pairs.rows, pairs.items, self.model.repeat_bias(pairs.ages))
 
     @torch.no_grad()
     def recommend(
@@ -535,7 +556,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids)
         parts = []
         for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
-            scores = (states[rows] @ table.to(states.dtype).T).float()
+            scores = self._scores(states[rows], table, input_ids[rows])
             scores = exclude(scores, _rows(allow, rows), _rows(deny, rows))
             if filter_seen:
                 scores = exclude_seen(scores, seen[rows])
@@ -562,11 +583,23 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         last = (attention_mask.long() * positions).argmax(-1)
         return states[torch.arange(len(states), device=states.device), last]
 
-    def score_items(self, **batch: torch.Tensor) -> torch.Tensor:
-        """(batch, items) scores of the whole catalog: `recommend` before any item is left out."""
+    def score_items(self, input_ids: torch.LongTensor, **batch: torch.Tensor) -> torch.Tensor:
+        """(batch, items) float32 scores of the whole catalog: `recommend` before any item is left out."""
         batch.pop("seen_items", None)
-        states = self.user_states(**batch)
-        return states @ self.model.item_table().to(states.dtype).T
+        return self._scores(self.user_states(input_ids, **batch), self.model.item_table(), input_ids)
+
+    def _scores(self, states: torch.Tensor, table: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """Scores (batch, items) of user states (batch, hidden)."""
+        predicts = torch.zeros_like(input_ids, dtype=torch.bool)
+        predicts[:, -1] = True  # padding on the right holds no items, so the last place sees the whole history
+        return self._with_repeat_bias((states @ table.to(states.dtype).T).float(), input_ids, predicts)
+
+    def _with_repeat_bias(self, scores: torch.Tensor, input_ids: torch.Tensor, predicts: torch.Tensor) -> torch.Tensor:
+        """Scores (predictions, items) with the bias of items in the history."""
+        bias = self._repeat_bias(input_ids, predicts)
+        if bias is None:
+            return scores
+        return scores.index_put((bias.rows, bias.items), bias.values.to(scores.dtype), accumulate=True)
 
     def generate(
         self,
@@ -608,8 +641,10 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         return out
 
     def prepare_inputs_for_generation(self, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Event ids belong to the prompt; generated tokens have none yet."""
+        """Event ids belong to the prompt, generated tokens have none yet; the repeat bias needs the whole sequence."""
         inputs = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        if self.model.repeat_bias is not None:
+            inputs["history_ids"] = input_ids
         length = inputs["input_ids"].shape[1] if inputs.get("input_ids") is not None else input_ids.shape[1]
         for name in ("rating_ids", "time_gap_ids"):
             if inputs.get(name) is not None:

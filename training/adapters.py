@@ -9,7 +9,7 @@ import torch
 from ..configuration.recipe import LoraRecipe
 from ..modeling_llm4rec import LLM4RecForCausalLM
 
-TRAINED_FULLY = ["item_embedding", "event_embedding"]
+TRAINED_FULLY = ["item_embedding", "event_embedding", "repeat_bias"]
 """Modules that peft copies, trains and saves whole beside the low-rank updates."""
 
 
@@ -36,7 +36,8 @@ def add_lora(model: LLM4RecForCausalLM, recipe: LoraRecipe) -> Any:
             f"lora.target_modules={wanted} match no linear layer of the backbone, which has "
             f"{', '.join(sorted({name.rsplit('.', 1)[-1] for name in layers}))}."
         )
-    fully = [name for name in TRAINED_FULLY if any(True for _ in getattr(model.model, name).parameters())]
+    parts = {name: getattr(model.model, name) for name in TRAINED_FULLY}
+    fully = [name for name, part in parts.items() if part is not None and any(True for _ in part.parameters())]
     config = LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,

@@ -5,12 +5,17 @@ The only place that knows all the parts; `llm4rec train` and the quickstart call
 
 from __future__ import annotations
 
+import difflib
+import errno
 import json
 import logging
 import os
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +24,16 @@ import torch
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec.text_encoding import HASHING
 from .adapters import add_lora, merged, recommender_of
 from .data.prepared import Interactions, PreparedData
 from .data.sequences import training_windows
 from .data.splits import EvaluationSet, Split, global_time, leave_one_out
+from .load import CHECKPOINTS, RECIPE_FILE, short_reason
+from .model_card import write_model_card
 from .trainer import LLM4RecTrainer, LLM4RecTrainingArguments
 
-RECIPE_FILE = "recipe.yaml"
 REPORT_FILE = "training.json"
-CHECKPOINTS = "checkpoints"
 MAX_RATING_LEVELS = 10
 
 
@@ -76,19 +82,35 @@ def build_processor(data: PreparedData, recipe: Recipe, split: Split) -> LLM4Rec
     if recipe.model.backbone:
         from transformers import AutoConfig, AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(recipe.model.backbone)
-        text_vocab_size = AutoConfig.from_pretrained(recipe.model.backbone).get_text_config().vocab_size
-    return LLM4RecProcessor.from_catalog(
-        data.items,
-        {name: known[name] for name in wanted},
-        tokenizer=tokenizer,
-        text_vocab_size=text_vocab_size,
-        text_encoder=recipe.data.text_encoder,
-        with_id=recipe.data.item_ids,
-        max_history=recipe.data.max_history,
-        rating_levels=_rating_levels(split.train) if recipe.data.ratings else (),
-        num_time_gaps=32 if recipe.data.times and split.train.timestamps is not None else 0,
-    )
+        with _pretrained("model.backbone", recipe.model.backbone):
+            tokenizer = AutoTokenizer.from_pretrained(recipe.model.backbone)
+            text_vocab_size = AutoConfig.from_pretrained(recipe.model.backbone).get_text_config().vocab_size
+    with _pretrained("data.text_encoder", recipe.data.text_encoder, ", or take 'hashing', which needs neither"):
+        return LLM4RecProcessor.from_catalog(
+            data.items,
+            {name: known[name] for name in wanted},
+            tokenizer=tokenizer,
+            text_vocab_size=text_vocab_size,
+            text_encoder=recipe.data.text_encoder,
+            with_id=recipe.data.item_ids,
+            max_history=recipe.data.max_history,
+            rating_levels=_rating_levels(split.train) if recipe.data.ratings else (),
+            num_time_gaps=32 if recipe.data.times and split.train.timestamps is not None else 0,
+        )
+
+
+@contextmanager
+def _pretrained(field: str, name: str, otherwise: str = "") -> Iterator[None]:
+    """Name the recipe's field where a model that it names cannot be loaded from disk or the Hub."""
+    if Path(name).is_dir() and not any(Path(name).glob("*.json")):
+        raise FileNotFoundError(f"{field}: {name} holds no model (no config.json).")
+    try:
+        yield
+    except OSError as error:
+        raise FileNotFoundError(
+            f"{field}: {name!r} cannot be loaded from disk or from the Hub ({short_reason(error).rstrip('.')}). Check "
+            f"the name and the network{otherwise}."
+        ) from error
 
 
 def _rating_levels(train: Interactions) -> list[float]:
@@ -115,12 +137,13 @@ def build_model(
         cache: folder for text vectors.
     """
     model_recipe = recipe.model
-    fields = processor.model_config() | {
+    values = processor.model_config() | {
         "fusion_width": model_recipe.fusion_width,
         "fusion_heads": model_recipe.fusion_heads,
         "fusion_dropout": model_recipe.fusion_dropout,
         "id_dropout": model_recipe.id_dropout,
         "event_dropout": model_recipe.event_dropout,
+        "repeat_bias": model_recipe.repeat_bias,
         "num_negatives": model_recipe.num_negatives,
         "label_smoothing": model_recipe.label_smoothing,
     }
@@ -130,17 +153,12 @@ def build_model(
             kwargs["attn_implementation"] = model_recipe.attention
         if model_recipe.lora.quantize_4bit:
             kwargs["quantization_config"] = _four_bit()
-        model = LLM4RecForCausalLM.from_backbone(
-            model_recipe.backbone, config=LLM4RecConfig(**fields), backbone_kwargs=kwargs
-        )
+        with _pretrained("model.backbone", model_recipe.backbone):
+            model = LLM4RecForCausalLM.from_backbone(
+                model_recipe.backbone, config=LLM4RecConfig(**values), backbone_kwargs=kwargs
+            )
     else:
-        base = LLM4RecConfig().text_config.to_diff_dict()
-        text_config = model_recipe.text_config
-        if text_config.get("model_type", base["model_type"]) == base["model_type"]:
-            text_config = base | text_config
-        text_config = {"vocab_size": processor.text_vocab_size, "tie_word_embeddings": True} | text_config
-        text_config["vocab_size"] = processor.text_vocab_size
-        model = LLM4RecForCausalLM(LLM4RecConfig(text_config=text_config, **fields))
+        model = LLM4RecForCausalLM(_config_from_scratch(recipe, processor, values))
         if model_recipe.attention:
             model.set_attn_implementation(model_recipe.attention)
     features = processor.item_features(cache=cache, progress=progress)
@@ -150,6 +168,36 @@ def build_model(
         features["present"][untrained & content, 0] = False
     model.set_items(features)
     return model
+
+
+def _config_from_scratch(recipe: Recipe, processor: LLM4RecProcessor, values: dict[str, Any]) -> LLM4RecConfig:
+    """The configuration of a model whose backbone `model.text_config` describes.
+
+    Raises:
+        ValueError: naming the field of `model.text_config` that is wrong.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CONFIG_MAPPING
+
+    base = LLM4RecConfig().text_config.to_diff_dict()
+    given = recipe.model.text_config
+    kind = given.get("model_type", base["model_type"])
+    if kind not in CONFIG_MAPPING:
+        near = difflib.get_close_matches(str(kind), list(CONFIG_MAPPING), n=3, cutoff=0.0)
+        raise ValueError(f"model.text_config.model_type is {kind!r}, unknown to transformers; near are {near}.")
+    # transformers keeps a misspelt field without a word; older names of fields are none of ours to judge.
+    known = {field.name for field in fields(CONFIG_MAPPING[kind])} | CONFIG_MAPPING[kind].attribute_map.keys()
+    for name in given.keys() - known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85)
+        if near:
+            raise ValueError(f"model.text_config has the unknown key {name!r}; did you mean {near[0]!r}?")
+    if kind == base["model_type"]:
+        given = base | given
+    text_config = {"tie_word_embeddings": True} | given | {"vocab_size": processor.text_vocab_size}
+    try:
+        return LLM4RecConfig(text_config=text_config, **values)
+    except StrictDataclassError as error:
+        raise ValueError(f"model.text_config or another field of model is wrong: {short_reason(error)}") from error
 
 
 def _four_bit() -> Any:
@@ -194,6 +242,8 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "patience": t.patience,
         "seed": t.seed,
         "bf16": bfloat16,
+        # Without this, several processes on a machine without a GPU would each train a model of their own.
+        "use_cpu": not torch.cuda.is_available() and _processes() > 1,
         _checkpointing_name(): t.gradient_checkpointing,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": t.report_to or "none",
@@ -212,6 +262,18 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         return LLM4RecTrainingArguments(**values)
     except TypeError as error:
         raise ValueError(f"training.arguments: {error}. It takes the fields of trl.SFTConfig.") from error
+
+
+def _steps_per_epoch(histories: int, recipe: Recipe) -> int:
+    """Optimiser steps in a pass over the data, over all processes."""
+    arguments, per_batch = recipe.training.arguments, recipe.training.batch_size * _processes()
+    batches = histories // per_batch if arguments.get("dataloader_drop_last") else -(-histories // per_batch)
+    return max(1, -(-batches // arguments.get("gradient_accumulation_steps", 1)))
+
+
+def _processes() -> int:
+    """How many processes train together, as their launcher says (torchrun, accelerate)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _checkpointing_name() -> str:
@@ -258,31 +320,24 @@ def train(
         [`TrainReport`]; after Ctrl-C its `interrupted` is true and `output` holds what `resume=True` needs.
 
     Raises:
-        FileExistsError: if `output` holds a model or checkpoints and neither `resume` nor `overwrite` is given.
-        FileNotFoundError: if there is nothing to resume.
+        FileExistsError: if `output` holds a model or checkpoints and neither `resume` nor `overwrite` is given, or
+            anything else than a model.
+        FileNotFoundError: if there is nothing to resume, or a pretrained model cannot be found.
         ValueError: if recipe and data do not fit.
     """
-    import shutil
-
     from transformers import set_seed
 
     output = Path(output)
     checkpoints = output / CHECKPOINTS
+    is_first_process = int(os.environ.get("RANK", "0")) == 0
+    recipe = _with_absolute_paths(recipe)
     last = _last_checkpoint(checkpoints)
     if resume and last is None:
         raise FileNotFoundError(f"{checkpoints} holds no checkpoint to resume from; start without --resume.")
-    if not resume and output.exists() and any(output.iterdir()):
-        if not overwrite:
-            hint = "Pass --resume to go on, " if last else "Pass "
-            raise FileExistsError(
-                f"{output} exists already. {hint}--overwrite to replace it, or choose another folder."
-            )
-        if not (output / RECIPE_FILE).is_file():
-            raise FileExistsError(
-                f"{output} holds files, but no {RECIPE_FILE} as every model folder does: it is not replaced even with "
-                "--overwrite. Choose another folder, or empty this one yourself."
-            )
-        shutil.rmtree(output)
+    if resume and (output / RECIPE_FILE).is_file():
+        _check_same_recipe(Recipe.load(output / RECIPE_FILE), recipe)
+    if not resume and is_first_process:
+        _check_output(output, data.folder, last is not None, overwrite)
     started = time.perf_counter()
     set_seed(recipe.training.seed)
     split = split_of(data, recipe)
@@ -293,17 +348,33 @@ def train(
         model = add_lora(model, recipe.model.lora)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     windows = training_windows(split.train, processor, recipe.data.windows)
-    workers = int(os.environ.get("WORLD_SIZE", "1"))
-    steps = -(-len(windows) // (recipe.training.batch_size * workers))
+    steps = _steps_per_epoch(len(windows), recipe)
     arguments = training_arguments(recipe, checkpoints, steps)
     say(f"Training {parameters:,} weights on {len(windows):,} histories, {steps:,} steps an epoch …")
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    recipe.save(output / RECIPE_FILE)
+    is_new = not output.exists()
+    if not resume and is_first_process:
+        _empty(output)  # not before all that may be wrong with the recipe was tried
+    if is_first_process:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        recipe.save(output / RECIPE_FILE)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-    trainer = LLM4RecTrainer(
-        model, arguments, processor, windows, validation=_validation_cases(split.validation, recipe), say=say
-    )
-    trainer.train(resume_from_checkpoint=last if resume else None)
+    try:
+        trainer = LLM4RecTrainer(
+            model, arguments, processor, windows, validation=_validation_cases(split.validation, recipe), say=say
+        )
+        trainer.train(resume_from_checkpoint=last if resume else None)
+    except BaseException as error:
+        if is_first_process and _last_checkpoint(checkpoints) is None:
+            _empty(output)
+            if is_new:
+                output.rmdir()
+        if isinstance(error, torch.OutOfMemoryError):
+            raise ValueError(
+                f"The GPU's memory is used up ({short_reason(error).rstrip('.')}). Lower training.batch_size or "
+                "data.max_history, set training.gradient_checkpointing=true, or sample negatives "
+                "(model.num_negatives=1024)."
+            ) from error
+        raise
     seconds = time.perf_counter() - started
     best = _best_validation(trainer)
     report = TrainReport(
@@ -312,9 +383,72 @@ def train(
     if trainer.interrupted or not trainer.is_world_process_zero():
         return report
     _save(trainer, processor, recipe, output)
-    (output / REPORT_FILE).write_text(json.dumps(_report_json(trainer, report, data), indent=2) + "\n")
+    facts = _report_json(trainer, report, data)
+    (output / REPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_model_card(output, recommender_of(trainer.model), processor, recipe, facts)
     shutil.rmtree(checkpoints)
     return report
+
+
+def _with_absolute_paths(recipe: Recipe) -> Recipe:
+    """The recipe with models on disk named from the root: the trained folder must load from anywhere."""
+    recipe = deepcopy(recipe)
+    if recipe.model.backbone and Path(recipe.model.backbone).is_dir():
+        recipe.model.backbone = str(Path(recipe.model.backbone).absolute())
+    if recipe.data.text_encoder != HASHING and Path(recipe.data.text_encoder).is_dir():
+        recipe.data.text_encoder = str(Path(recipe.data.text_encoder).absolute())
+    return recipe
+
+
+def _check_same_recipe(begun: Recipe, recipe: Recipe) -> None:
+    """Raise `ValueError` if a run would go on under another recipe than it began with; it may go on longer."""
+    free = {"training.epochs", "training.patience", "training.report_to"}
+    before, now = begun.values(), recipe.values()
+    for name in before:
+        if before[name] != now[name] and name not in free:
+            raise ValueError(
+                f"{name} was {before[name]!r} when this run began and is {now[name]!r} now. Resume with the recipe it "
+                f"began with ({RECIPE_FILE} in its folder), or pass --overwrite to start anew."
+            )
+
+
+def _check_output(output: Path, data: Path, is_unfinished: bool, overwrite: bool) -> None:
+    """Refuse before the work what would be refused after it, and never replace anything but a model.
+
+    Raises:
+        FileExistsError: if the folder is not empty and may not be replaced.
+        NotADirectoryError: if it is a file.
+        PermissionError: if it cannot be written.
+    """
+    if output.is_file():
+        raise NotADirectoryError(f"{output} is a file, expected the name of a folder to write the model to.")
+    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is a file, so {output} cannot be a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(output))
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not overwrite:
+        hint = "Pass --resume to go on, " if is_unfinished else "Pass "
+        raise FileExistsError(f"{output} exists already. {hint}--overwrite to replace it, or choose another folder.")
+    if not (output / RECIPE_FILE).is_file():
+        raise FileExistsError(
+            f"{output} holds files, but no {RECIPE_FILE} as every model folder does: it is not replaced even with "
+            "--overwrite. Choose another folder, or empty this one yourself."
+        )
+    inside = [place for place in (data.resolve(), Path.cwd()) if output.resolve() in (place, *place.parents)]
+    if inside or (output / "stats.json").is_file():
+        what = f"{inside[0]}, which is in use," if inside else "a prepared data set"
+        raise FileExistsError(
+            f"{output} holds {what} and is not replaced even with --overwrite. Choose another folder."
+        )
+
+
+def _empty(folder: Path) -> None:
+    """Remove what a folder holds, if there is one."""
+    for path in folder.iterdir() if folder.exists() else ():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _last_checkpoint(folder: Path) -> str | None:
