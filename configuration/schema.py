@@ -14,7 +14,7 @@ from typing import Any, get_origin, get_type_hints
 
 import yaml
 
-from .typed_yaml import convert, parse_yaml
+from .typed_yaml import convert, read_yaml
 
 MODALITY_KINDS = ("text", "categorical", "numerical", "vector")
 """Kinds of item column that the fusion head has an encoder for. The `id` modality needs no column."""
@@ -133,10 +133,7 @@ class DataSchema:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found: expected a schema file that gives each column its role.")
-        try:
-            values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text, expected a schema in YAML.") from error
+        values = read_yaml(path)
         if not isinstance(values, dict):
             found = "is empty" if values is None else f"holds a {type(values).__name__}"
             raise ValueError(f"{path} {found}, expected sections `interactions`, `items`, `users`.")

@@ -8,11 +8,20 @@ from __future__ import annotations
 import difflib
 import types
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
 T = TypeVar("T")
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain values of a YAML file. Raises `ValueError` that names the file, line and column if it is not one."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text, expected YAML.") from error
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -36,20 +45,23 @@ def from_values(cls: type[T], values: Any, where: str) -> T:
     """Build a dataclass from plain YAML values, section by section.
 
     Args:
-        where: what the values are called in errors, such as `recipe.yaml: training`.
+        where: what the values are called in errors, such as `recipe.yaml`; empty: by their own names.
 
     Raises:
         ValueError: for an unknown key (names the nearest valid one) or a value of the wrong type.
     """
     if not isinstance(values, dict):
         names = ", ".join(f.name for f in fields(cls))
-        raise ValueError(f"{where} holds {values!r}, expected a mapping with keys among {names}.")
+        raise ValueError(f"{where or 'The text'} holds {values!r}, expected a mapping with keys among {names}.")
     hints = get_type_hints(cls)
     for key in values:
         if key not in hints:
             near = difflib.get_close_matches(str(key), list(hints), n=1, cutoff=0.0)[0]
-            raise ValueError(f"{where} has the unknown key {key!r}; did you mean {near!r}? Valid: {', '.join(hints)}.")
-    return cls(**{key: convert(value, hints[key], f"{where}.{key}") for key, value in values.items()})
+            raise ValueError(
+                f"{where or 'The text'} has the unknown key {key!r}; did you mean {near!r}? Valid: {', '.join(hints)}."
+            )
+    prefix = f"{where}." if where else ""
+    return cls(**{key: convert(value, hints[key], f"{prefix}{key}") for key, value in values.items()})
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:

@@ -65,10 +65,12 @@ def command(
         console.result({"output": str(output), "interrupted": True, "steps": report.steps})
         raise typer.Exit(130)
     best = report.validation
-    console.say(
-        f"Trained {report.epochs:.0f} epochs ({report.steps:,} steps) in {report.seconds:,.0f} s; best validation "
-        f"NDCG@10 {best.get('filtered/ndcg@10', float('nan')):.4f} at epoch {best.get('epoch', 0):.0f}."
+    quality = (
+        f"best validation NDCG@10 {best['filtered/ndcg@10']:.4f} at epoch {best['epoch']:.0f}"
+        if best
+        else "it ended before its first validation"
     )
+    console.say(f"Trained {report.epochs:.0f} epochs ({report.steps:,} steps) in {report.seconds:,.0f} s; {quality}.")
     console.say(f"Model: {output}")
     console.say(f"Next: llm4rec evaluate {quoted(output)} {quoted(data)}")
     console.result(
