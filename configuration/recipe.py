@@ -104,6 +104,7 @@ class ModelRecipe:
     fusion_dropout: float = field(default=0.0, metadata={"help": "dropout on modality tokens, in [0, 1)"})
     id_dropout: float = field(default=0.0, metadata={"help": "share of items whose id is hidden per step, in [0, 1)"})
     event_dropout: float = field(default=0.0, metadata={"help": "dropout on event embeddings, in [0, 1)"})
+    repeat_bias: bool = field(default=True, metadata={"help": "learn whether people come back to items they had"})
     num_negatives: int = field(default=0, metadata={"help": "sampled softmax with this many negatives; 0: full"})
     label_smoothing: float = field(default=0.0, metadata={"help": "label smoothing of the item softmax, in [0, 1)"})
     lora: LoraRecipe = field(default_factory=LoraRecipe, metadata={"help": "only with a pretrained backbone"})

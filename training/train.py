@@ -143,6 +143,7 @@ def build_model(
         "fusion_dropout": model_recipe.fusion_dropout,
         "id_dropout": model_recipe.id_dropout,
         "event_dropout": model_recipe.event_dropout,
+        "repeat_bias": model_recipe.repeat_bias,
         "num_negatives": model_recipe.num_negatives,
         "label_smoothing": model_recipe.label_smoothing,
     }
@@ -241,6 +242,8 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "patience": t.patience,
         "seed": t.seed,
         "bf16": bfloat16,
+        # Without this, several processes on a machine without a GPU would each train a model of their own.
+        "use_cpu": not torch.cuda.is_available() and _processes() > 1,
         _checkpointing_name(): t.gradient_checkpointing,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": t.report_to or "none",
