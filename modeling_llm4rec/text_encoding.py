@@ -6,6 +6,7 @@ Run once per catalog by the processor, and again for new items; vectors are cach
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def encode_cached(encoder: TextEncoder, texts: list[str], cache: str | Path | No
         return load_file(path)["vectors"]
     vectors = np.ascontiguousarray(encoder.encode(texts, progress))
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    partial = path.with_suffix(f".{os.getpid()}.partial")  # several processes may encode the same catalog
     save_file({"vectors": vectors}, partial)
     partial.replace(path)
     return vectors
