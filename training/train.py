@@ -6,7 +6,6 @@ The only place that knows all the parts; `llm4rec train` and the quickstart call
 from __future__ import annotations
 
 import difflib
-import errno
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
 from ..modeling_llm4rec.text_encoding import HASHING
 from .adapters import add_lora, merged, recommender_of
-from .data.prepared import Interactions, PreparedData
+from .data.prepared import Interactions, PreparedData, check_writable
 from .data.sequences import training_windows
 from .data.splits import EvaluationSet, Split, global_time, leave_one_out
 from .load import CHECKPOINTS, RECIPE_FILE, short_reason
@@ -420,13 +419,7 @@ def _check_output(output: Path, data: Path, is_unfinished: bool, overwrite: bool
         NotADirectoryError: if it is a file.
         PermissionError: if it cannot be written.
     """
-    if output.is_file():
-        raise NotADirectoryError(f"{output} is a file, expected the name of a folder to write the model to.")
-    nearest = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is a file, so {output} cannot be a folder.")
-    if not os.access(nearest, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(output))
+    check_writable(output)
     if not output.exists() or not any(output.iterdir()):
         return
     if not overwrite:

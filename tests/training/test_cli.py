@@ -263,16 +263,19 @@ def test_json_numbers_that_are_none_are_null(tmp_path):
     }  # fmt: skip
 
 
-def test_libraries_keep_silent_about_loading_and_saving(run, shop, tiny, tmp_path):
-    tiny.backbone(tmp_path / "backbone", "llama")
-    lora = ["--recipe", "pretrained-llm-lora", "--set", f"model.backbone={tmp_path / 'backbone'}"]
+def test_a_pretrained_backbone_trains_in_silence_and_loads_from_anywhere(run, shop, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.backbone("backbone", "llama")
+    lora = ["--recipe", "pretrained-llm-lora", "--set", "model.backbone=backbone"]
     lora += ["--set", "data.text_encoder=hashing", "--set", "training.epochs=1", "--set", "model.fusion_width=16"]
-    trained = run("train", shop.folder, "--output", tmp_path / "model", *lora)
+    trained = run("train", shop.folder, "--output", "model", *lora)
     assert (trained.code, trained.err) == (0, "")
     assert len(trained.out.splitlines()) < 12
+    monkeypatch.chdir("/")
     for arguments in (["recommend"], ["info"], ["evaluate"]):
         data = [shop.folder] * (arguments == ["evaluate"])
-        assert run(*arguments, tmp_path / "model", *data).err == ""
+        result = run(*arguments, tmp_path / "model", *data)
+        assert (result.code, result.err) == (0, "")
 
 
 # --- Titles from anywhere --------------------------------------------------------------------------------------------
@@ -336,7 +339,10 @@ def test_a_terminal_without_unicode_gets_question_marks_not_an_error(trained, tm
         (["--set", "training.epochs=0"], "training.epochs is 0.0, expected more than 0"),
         (["--set", "training.report_to=[tensorboard"], "training.report_to=[tensorboard"),
         (["--set", "data.modalities=[titel]"], "the prepared items have title"),
-        (["--set", "model.text_config.hidden_size=wide"], "hidden_size"),
+        (["--set", "model.text_config.hidden_size=wide"], "'hidden_size' expected int, got str"),
+        (["--set", "model.text_config.hiden_size=32"], "did you mean 'hidden_size'"),
+        (["--set", "model.text_config.model_type=qwen"], "unknown to transformers; near are"),
+        (["--text-encoder", "."], "data.text_encoder: "),
         (["--set", "training.arguments.batch=3"], "It takes the fields of trl.SFTConfig"),
         (["--set", "training.lr_scheduler=wavy"], "wavy"),
         (["--set", "model.attention=none"], "none"),
@@ -386,7 +392,7 @@ def test_folders_of_the_wrong_kind_are_told_apart(refused, shop, trained, tmp_pa
         (["train", file, "--output", "x"], "is a file: expected a prepared data set"),
         (["train", trained, "--output", "x"], "is not a prepared data set"),
         (["train", data, "--output", file], "is a file"),
-        (["train", data, "--output", file / "x"], "items.parquet"),
+        (["train", data, "--output", file / "x"], f"x cannot be made: {file} is a file"),
         (["evaluate", trained, "nosuch"], "nosuch not found"),
         (["evaluate", trained, trained], "is not a prepared data set"),
         (["evaluate", trained, data, "--output", tmp_path], "is a folder, expected the name of a file"),
@@ -403,7 +409,8 @@ def test_folders_of_the_wrong_kind_are_told_apart(refused, shop, trained, tmp_pa
         (["prepare", "table", trained / "model.safetensors", "--output", "x"], "unknown type '.safetensors'"),
         (["prepare", "table", data, "--output", "empty"], "exists already"),
         (["prepare", "table", data, "--output", data, "--overwrite"], "holds the raw data"),
-        (["prepare", "table", data, "--output", file / "x"], "items.parquet"),
+        (["prepare", "table", data, "--output", file / "x"], f"x cannot be made: {file} is a file"),
+        (["quickstart", "--output", file], "is a file, expected the name of a folder"),
         (["prepare", "table", data, "--output", "x", "--schema", "nosuch.yaml"], "nosuch.yaml not found"),
         (["prepare", "table", data, "--output", "x", "--items", "empty"], "empty is a folder"),
         (["prepare", "shop", data, "--output", "x"], "Unknown source 'shop'. Sources are movielens"),
@@ -579,6 +586,15 @@ def test_ctrl_c_during_training_says_how_to_go_on_and_going_on_ends_well(run, re
     assert run("recommend", model).code == 0
 
 
+def test_ctrl_c_anywhere_else_stops_with_a_word(run, trained, monkeypatch):
+    def press_ctrl_c(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llm4rec.training.load.load_recommender", press_ctrl_c)
+    result = run("recommend", trained)
+    assert (result.code, result.err) == (130, "Stopped.\n")
+
+
 def test_ctrl_c_during_prepare_leaves_nothing_that_looks_whole(odd_shop, tmp_path):
     code = """
 import sys, time
@@ -614,7 +630,7 @@ main(["prepare", "table", sys.stdin.readline().strip(), "--output", "data"])
 def test_a_folder_that_may_not_be_written_is_named_before_the_work(refused, odd_shop, shop, tmp_path):
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
-    for arguments in (["prepare", "table", odd_shop], ["train", shop.folder, *TINY]):
+    for arguments in (["prepare", "table", odd_shop], ["train", shop.folder, *TINY], ["quickstart"]):
         assert refused(*arguments, "--output", locked / "x") == f"{locked / 'x'}: Permission denied."
 
 

@@ -81,10 +81,14 @@ def _make_room(output: Path, overwrite: bool) -> None:
 
     Raises:
         FileExistsError: if the folder holds anything, and `overwrite` is false or it is not from a quickstart.
+        OSError: if the folder cannot be written.
     """
     import shutil
 
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    from ..data.prepared import check_writable
+
+    check_writable(output)
+    if not output.exists() or not any(output.iterdir()):
         return
     if not overwrite:
         raise FileExistsError(f"{output} exists already. Pass --overwrite to replace it, or another --output.")
@@ -92,10 +96,10 @@ def _make_room(output: Path, overwrite: bool) -> None:
     strange = [
         name for name, mark in marks.items() if (output / name).exists() and not (output / name / mark).is_file()
     ]
-    if output.is_file() or strange:
+    if strange:
         raise FileExistsError(
-            f"{output / strange[0] if strange else output} was not written by a quickstart, so --overwrite leaves it "
-            "alone. Choose another --output."
+            f"{output / strange[0]} was not written by a quickstart, so --overwrite leaves it alone. Choose another "
+            "--output."
         )
     for name in marks:
         if (output / name).exists():

@@ -20,7 +20,7 @@ from ...configuration.schema import DataSchema, InteractionSchema
 from .cleaning import EXAMPLES, Events, Findings, read_events
 from .filtering import count_repeats, count_ties, drop_duplicates, find_k_core, sort_histories
 from .item_table import Entities, build_items, build_users, read_entities
-from .prepared import FILES, write_prepared
+from .prepared import FILES, check_writable, write_prepared
 from .sources import SOURCES, RawData, ReadOptions
 
 _HISTOGRAM = 50
@@ -158,6 +158,7 @@ def _read_options(source: str, schema: Any, items: str | Path | None, tags: bool
 def _check_output(output: Path, overwrite: bool, path: Path, options: ReadOptions) -> None:
     """Refuse before the work what would be refused after it, and never replace anything but a prepared data set."""
     if not output.exists():
+        check_writable(output)
         return
     if not overwrite:
         raise FileExistsError(f"{output} exists already. Pass --overwrite to replace it, or choose another folder.")

@@ -14,6 +14,7 @@ through :class:`PreparedData`. The folder holds
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -196,6 +197,23 @@ def _index(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series, folde
         ratings=events["rating"].fill_null(np.nan).to_numpy() if "rating" in events.columns else None,
         timestamps=events["timestamp"].fill_null(-1).to_numpy() if "timestamp" in events.columns else None,
     )
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work whether its result can be written to `folder`, which need not exist yet.
+
+    Raises:
+        NotADirectoryError: if the folder, or one that it lies in, is a file.
+        PermissionError: if it may not be written.
+    """
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir():
+        what = (
+            "is a file, expected the name of a folder" if nearest == folder else f"cannot be made: {nearest} is a file"
+        )
+        raise NotADirectoryError(f"{folder} {what}.")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 @contextmanager
