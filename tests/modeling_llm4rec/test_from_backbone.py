@@ -5,14 +5,10 @@ import torch
 from llm4rec.modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM
 from transformers import AutoTokenizer
 
-ARCHITECTURES = {"qwen3": {}, "llama": {"attention_bias": False}, "gpt2": {}, "gpt_neox": {}}
 
-
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=["qwen3", "llama", "gpt2", "gpt_neox"])
 def pretrained(request, tmp_path):
-    """Folder and model of a tiny "pretrained" language model: tied (Qwen3, GPT-2) and untied (Llama, GPT-NeoX)."""
-    from llm4rec.modeling_llm4rec import LLM4RecProcessor  # noqa: F401
-
+    """Architecture and folder of a tiny "pretrained" language model: tied (Qwen3, GPT-2) and untied heads."""
     return request.param, tmp_path / "backbone"
 
 

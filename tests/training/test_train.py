@@ -30,9 +30,8 @@ def parts(shop, recipe):
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory):
     """A tiny Qwen3 as if pretrained."""
-    from transformers import AutoModelForCausalLM, Qwen3Config
-
     from llm4rec.modeling_llm4rec import byte_tokenizer
+    from transformers import AutoModelForCausalLM, Qwen3Config
 
     folder = tmp_path_factory.mktemp("backbone")
     config = Qwen3Config(

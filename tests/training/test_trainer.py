@@ -7,7 +7,6 @@ import signal
 import pytest
 import torch
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
-from llm4rec.training import train as train_module
 from llm4rec.training.data.sequences import training_windows
 from llm4rec.training.train import build_model, build_processor, split_of, train, training_arguments
 from llm4rec.training.trainer import EarlyStopping, LLM4RecTrainer
@@ -174,8 +173,7 @@ def test_two_interruptions_end_as_the_whole_run(shop, whole_run, monkeypatch, tm
 
 
 def test_early_stopping_counts_validations_from_before_an_interruption(shop, tiny_recipe, monkeypatch, tmp_path):
-    # Validation worsens from epoch 2 on; with patience 2 the run stops after epoch 4.
-    values = iter([0.5, 0.4, 0.3, 0.2, 0.1] * 2)
+    # Validation worsens from the second epoch on; with patience 3 the run stops after the fourth.
     recipe = tiny_recipe("training.epochs=9", "training.patience=3")
     original = LLM4RecTrainer.log
 
@@ -184,7 +182,6 @@ def test_early_stopping_counts_validations_from_before_an_interruption(shop, tin
             logs["eval_filtered/ndcg@10"] = 0.5 / (1 + self.state.epoch)
         original(self, logs, *args, **kwargs)
 
-    del values
     monkeypatch.setattr(LLM4RecTrainer, "log", log_worse)
     report = run(shop, recipe, tmp_path / "whole")
     assert report.epochs == 4
@@ -262,7 +259,3 @@ def test_validation_never_sees_a_target_in_its_history(shop, tiny_recipe):
         for row, target in enumerate(cases.targets):
             # In this shop nobody takes an item twice.
             assert target not in cases.histories.history(row)
-
-
-def test_the_module_has_one_name_for_the_checkpoints(tmp_path):
-    assert train_module.CHECKPOINTS == "checkpoints"
