@@ -134,6 +134,10 @@ def build_model(
     Args:
         train: its items get an id embedding; other items of the catalog are known by content only, as new ones are.
         cache: folder for text vectors.
+
+    Raises:
+        FileNotFoundError: if the pretrained backbone cannot be had.
+        ValueError: if fields of the recipe contradict each other, or are none of the backbone's.
     """
     model_recipe = recipe.model
     values = processor.model_config() | {
@@ -147,6 +151,11 @@ def build_model(
         "label_smoothing": model_recipe.label_smoothing,
     }
     if model_recipe.backbone:
+        if model_recipe.text_config:
+            raise ValueError(
+                "model.backbone names a pretrained model and model.text_config describes one trained from scratch: "
+                "leave one of them out."
+            )
         kwargs: dict[str, Any] = {"dtype": model_recipe.dtype}
         if model_recipe.attention:
             kwargs["attn_implementation"] = model_recipe.attention

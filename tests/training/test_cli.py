@@ -541,10 +541,16 @@ def offline(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
+def test_a_backbone_is_either_pretrained_or_described(refused, shop, tiny, tmp_path):
+    tiny.backbone(tmp_path / "backbone")
+    backbone = ["--set", f"model.backbone={tmp_path / 'backbone'}"]
+    assert "leave one of them out" in refused("train", shop.folder, "--output", tmp_path / "model", *TINY, *backbone)
+
+
 @pytest.mark.usefixtures("offline")
 def test_what_the_hub_does_not_give_is_named(refused, shop, tmp_path):
     train = ["train", shop.folder, "--output", tmp_path / "model", *TINY]
-    message = refused(*train, "--set", "model.backbone=nosuch/model")
+    message = refused(*train[:-4], "--set", "model.backbone=nosuch/model")
     assert "model.backbone: 'nosuch/model'" in message
     assert "network" in message
     pytest.importorskip("sentence_transformers")
@@ -581,7 +587,7 @@ def test_ctrl_c_during_training_says_how_to_go_on_and_going_on_ends_well(run, re
     assert facts["interrupted"] is True
     assert "interrupted: finish it with the same `llm4rec train` command" in refused("info", model)
     assert "Pass --resume to go on" in refused(*train)
-    rest = ["--set", f"training.epochs={facts['steps'] + 40}", "--resume"]
+    rest = ["--set", f"training.epochs={int(facts['epochs']) + 2}", "--resume"]
     assert run(*train, *rest).code == 0
     assert run("recommend", model).code == 0
 

@@ -55,8 +55,10 @@ def test_leave_one_out_tests_on_the_last_event_and_validates_on_the_one_before()
 
 
 def test_leave_one_out_says_what_to_do_when_all_users_are_short():
-    with pytest.raises(ValueError, match=r"No user has 3 events \(the longest history has 2\).*lower min_events"):
+    with pytest.raises(ValueError, match=r"No user has 3 events \(the longest history has 2\).*histories, or split"):
         leave_one_out(interactions_of([[1, 2], [3]]))
+    with pytest.raises(ValueError, match=r"No user has 4 events .* lower min_events, or split by time"):
+        leave_one_out(interactions_of([[1, 2, 3]]), min_events=4)
 
 
 def test_leave_one_out_refuses_fewer_than_three_events():

@@ -29,7 +29,7 @@ def command(
 
     console = Console(as_json)
     data_folder, model_folder = output / "data", output / "model"
-    recipe = Recipe.load("quickstart", [*(overrides or []), f"training.seed={seed}"])
+    recipe = Recipe.load("quickstart", [f"training.seed={seed}", *(overrides or [])])
     _make_room(output, overwrite)
 
     console.say("1/4  Making a world of users and items …")

@@ -62,7 +62,7 @@ def command(
     )
     if report.interrupted:
         console.say(f"Stopped at step {report.steps:,}. Go on with the same command and --resume.")
-        console.result({"output": str(output), "interrupted": True, "steps": report.steps})
+        console.result({"output": str(output), "interrupted": True, "epochs": report.epochs, "steps": report.steps})
         raise typer.Exit(130)
     best = report.validation
     quality = (

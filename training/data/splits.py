@@ -80,7 +80,8 @@ def leave_one_out(interactions: Interactions, min_events: int = 3) -> Split:
     if not len(users):
         raise ValueError(
             f"No user has {min_events} events (the longest history has {lengths.max(initial=0)}): nothing to "
-            "evaluate. Prepare the data with a smaller minimum history, or lower min_events."
+            f"evaluate. Gather longer histories{', lower min_events' * (min_events > 3)}, or split by time "
+            "(data.split=global_time)."
         )
     held_out = np.where(lengths >= min_events, 2, 0)
     before_end = np.repeat(interactions.offsets[1:], lengths) - np.arange(len(interactions.items))
