@@ -24,6 +24,36 @@ def hit_rate(ranks: np.ndarray, k: int) -> np.ndarray:
     return (np.asarray(ranks) < k).astype(np.float64)
 
 
+def recall(ranks: np.ndarray, k: int) -> np.ndarray:
+    r"""Share of the relevant items among the first k.
+
+    .. math:: \mathrm{recall@}k = \frac{\lvert L_k \cap R \rvert}{\lvert R \rvert}, \quad \lvert R \rvert = 1
+
+    (Manning, Raghavan and Schütze, *Introduction to information retrieval*, 2008, chapter 8.) The one target is all
+    that is relevant, so this is the hit rate under its other name.
+
+    Shape:
+        - ranks: (cases,) integers
+        - returns: (cases,) float64, 0 or 1
+    """
+    return hit_rate(ranks, k)
+
+
+def precision(ranks: np.ndarray, k: int) -> np.ndarray:
+    r"""Share of the first k that is relevant.
+
+    .. math:: \mathrm{precision@}k = \frac{\lvert L_k \cap R \rvert}{k} = \frac{[\mathrm{rank} < k]}{k}
+
+    (Manning et al., 2008, chapter 8.) At most 1 / k with one target; k counts even where a list is shorter, as in
+    trec_eval.
+
+    Shape:
+        - ranks: (cases,) integers
+        - returns: (cases,) float64 in [0, 1 / k]
+    """
+    return hit_rate(ranks, k) / k
+
+
 def ndcg(ranks: np.ndarray, k: int) -> np.ndarray:
     r"""Normalised discounted cumulative gain.
 
@@ -55,6 +85,21 @@ def mrr(ranks: np.ndarray, k: int) -> np.ndarray:
     return np.where(ranks < k, 1 / (ranks + 1.0), 0.0)
 
 
+def average_precision(ranks: np.ndarray, k: int) -> np.ndarray:
+    r"""Precision at the places of the relevant items among the first k, over their number; its mean is MAP@k.
+
+    .. math:: \mathrm{AP@}k = \frac{1}{\lvert R \rvert} \sum_{j \le k} [L_j \in R] \, \mathrm{precision@}j
+        = \frac{[\mathrm{rank} < k]}{\mathrm{rank} + 1}
+
+    (Manning et al., 2008, chapter 8.) With one target this is the reciprocal rank.
+
+    Shape:
+        - ranks: (cases,) integers
+        - returns: (cases,) float64 in [0, 1]
+    """
+    return mrr(ranks, k)
+
+
 def coverage(recommended: np.ndarray, num_items: int) -> float:
     r"""Share of the catalog that is recommended to someone.
 
@@ -68,3 +113,14 @@ def coverage(recommended: np.ndarray, num_items: int) -> float:
     """
     recommended = np.asarray(recommended)
     return len(np.unique(recommended[recommended >= 0])) / num_items
+
+
+RANK_METRICS = {
+    "hr": hit_rate,
+    "recall": recall,
+    "precision": precision,
+    "ndcg": ndcg,
+    "mrr": mrr,
+    "map": average_precision,
+}
+"""Metrics of ranks by the names they have in results and rows."""

@@ -8,55 +8,26 @@ KDD 2020).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from tqdm.auto import tqdm
 
 from ..data.prepared import Interactions
 from ..data.splits import EvaluationSet
-from . import metrics
+from .categories import category_matrix
+from .evaluation_result import PROTOCOLS, EvaluationResult
+from .groups import Groups, gap, group_means
+from .list_statistics import ListFacts, ListStatistics
+from .metrics import RANK_METRICS
+from .propensity import debiased_mean, propensity
+from .serendipity import serendipity
 
 Scorer = Callable[[Interactions], "torch.Tensor | np.ndarray"]
 """From a batch of n histories to (n, items) scores, higher is better; minus infinity: never recommend this item."""
-
-PROTOCOLS = ("filtered", "unfiltered")
-
-
-@dataclass
-class EvaluationResult:
-    """What an evaluation found.
-
-    Attributes:
-        metrics: `{protocol}/{metric}@{k}` → mean over cases, such as `filtered/ndcg@10`.
-        ranks: per protocol (cases,) int64, 0-based ranks of the targets, in the order of the evaluation set.
-        users: (cases,) int64, whose ranks these are.
-        num_items: size of the catalog that was ranked.
-    """
-
-    metrics: dict[str, float]
-    ranks: dict[str, np.ndarray]
-    users: np.ndarray
-    num_items: int
-
-    def to_json(self, path: str | Path | None = None, with_ranks: bool = False) -> str:
-        """The result as JSON text, also written to `path` if given.
-
-        Args:
-            with_ranks: keep the rank of every case, for intervals and paired tests later.
-        """
-        values = {"cases": len(self.users), "num_items": self.num_items, "metrics": self.metrics}
-        if with_ranks:
-            values["users"] = self.users.tolist()
-            values["ranks"] = {protocol: ranks.tolist() for protocol, ranks in self.ranks.items()}
-        text = json.dumps(values, indent=None if with_ranks else 2)
-        if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
-        return text
 
 
 class RankingEvaluator:
@@ -72,21 +43,37 @@ class RankingEvaluator:
     the mean of a random order of the tied, rounded down. A scorer that gives all items one score therefore ranks every
     target in the middle of the catalog, not at its top.
 
-    Metrics, for every k: `hr ndcg mrr` (:mod:`~llm4rec.training.evaluation.metrics`) and `coverage`, the share of the
-    catalog in at least one top-k list. The lists of `filtered` hold no item of the history, those of neither protocol
-    an item scored minus infinity.
+    Metrics, for every k and both protocols; each is defined, with its source, by the function of its name:
 
-    Memory: a few arrays of `batch_size` × items on the device of the scores, whatever the number of cases. The scores
-    are not changed in place.
+    | | metrics |
+    | --- | --- |
+    | always | `hr recall precision ndcg mrr map` of the ranks; `coverage gini` of the lists |
+    | with `item_counts` | `novelty popularity popularity_lift serendipity debiased_ndcg` |
+    | with `item_categories` | `category_diversity miscalibration` |
+    | with `item_vectors` | `vector_diversity` |
+    | with `user_groups` | `hr_gap ndcg_gap`, and the accuracy of each group in the result's `groups` |
+    | with `item_groups` | `exposure_ratio`; with both kinds of groups `exposure_gap` |
+
+    The lists of `filtered` hold no item of the history, those of neither protocol an item scored minus infinity.
+
+    Memory: a few arrays of `batch_size` × items on the device of the scores, a rank per case and sums, whatever the
+    number of cases; `keep_lists` adds a list per case. The scores are not changed in place.
 
     Args:
         evaluation_set: the cases.
         ks: lengths of the top-k lists.
         batch_size: cases scored at a time.
         progress: show a progress bar on stderr, if that is a terminal.
+        item_counts: (items,) train events of every item, `split.train.item_counts()`.
+        item_categories: per item its category names (`None`: unknown), or (items, categories) sparse.
+        item_vectors: (items, d) float embeddings for diversity; a row of zeros: unknown.
+        user_groups: per user of the data set a label, such as `data.users["gender"]`.
+        item_groups: per item a label.
+        propensity_power: of :func:`~llm4rec.training.evaluation.propensity.propensity`.
+        keep_lists: keep every top-k list in the result, for metrics of one's own.
 
     Raises:
-        ValueError: if there are no cases, or a k below 1.
+        ValueError: if there are no cases, a k is below 1, or a fact about items or users has another length.
     """
 
     def __init__(
@@ -95,6 +82,14 @@ class RankingEvaluator:
         ks: Sequence[int] = (5, 10, 20),
         batch_size: int = 512,
         progress: bool = False,
+        *,
+        item_counts: np.ndarray | None = None,
+        item_categories: Iterable[Sequence[str] | None] | sparse.csr_array | None = None,
+        item_vectors: np.ndarray | torch.Tensor | None = None,
+        user_groups: Iterable[Any] | None = None,
+        item_groups: Iterable[Any] | None = None,
+        propensity_power: float = 0.5,
+        keep_lists: bool = False,
     ) -> None:
         if not len(evaluation_set):
             raise ValueError(
@@ -106,6 +101,35 @@ class RankingEvaluator:
         self.ks = tuple(sorted(set(ks)))
         self.batch_size = batch_size
         self.progress = progress
+        self.propensity_power = propensity_power
+        self.keep_lists = keep_lists
+        if item_categories is not None and not sparse.issparse(item_categories):
+            item_categories = category_matrix(item_categories)
+        self.facts = ListFacts(
+            item_counts=None if item_counts is None else np.asarray(item_counts),
+            categories=None if item_categories is None else sparse.csr_array(item_categories),
+            vectors=None if item_vectors is None else torch.as_tensor(item_vectors).detach().cpu().float().numpy(),
+            user_groups=None if user_groups is None else Groups.of(user_groups),
+            item_groups=None if item_groups is None else Groups.of(item_groups),
+        )
+        self._check_facts()
+
+    def _check_facts(self) -> None:
+        num_items, facts = self.evaluation_set.histories.num_items, self.facts
+        for name, rows in (
+            ("item_counts", facts.item_counts),
+            ("item_categories", None if facts.categories is None else facts.categories.indptr[1:]),
+            ("item_vectors", facts.vectors),
+            ("item_groups", None if facts.item_groups is None else facts.item_groups.codes),
+        ):
+            if rows is not None and len(rows) != num_items:
+                raise ValueError(f"{name} has {len(rows)} rows, expected one for each of the {num_items} items.")
+        last = int(self.evaluation_set.users.max())
+        if facts.user_groups is not None and len(facts.user_groups.codes) <= last:
+            raise ValueError(
+                f"user_groups has {len(facts.user_groups.codes)} labels, but a case is of user index {last}: expected "
+                "one label for every user of the data set, not for every case."
+            )
 
     @torch.no_grad()
     def evaluate(self, score: Scorer) -> EvaluationResult:
@@ -122,26 +146,39 @@ class RankingEvaluator:
         cases = self.evaluation_set
         num_items = cases.histories.num_items
         ranks: dict[str, list[np.ndarray]] = {protocol: [] for protocol in PROTOCOLS}
-        covered = {(protocol, k): np.zeros(num_items, dtype=bool) for protocol in PROTOCOLS for k in self.ks}
+        popularity_ranks: dict[str, list[np.ndarray]] = {protocol: [] for protocol in PROTOCOLS}
+        kept: dict[str, list[np.ndarray]] = {protocol: [] for protocol in PROTOCOLS}
+        statistics = {protocol: ListStatistics(num_items, self.ks, self.facts) for protocol in PROTOCOLS}
 
         starts = range(0, len(cases), self.batch_size)
         for start in tqdm(starts, desc="rank", leave=False, disable=None if self.progress else True):
-            histories = cases.histories.rows(start, min(start + self.batch_size, len(cases)))
+            batch = slice(start, min(start + self.batch_size, len(cases)))
+            histories = cases.histories.rows(batch.start, batch.stop)
             scores = self._checked(score(histories), histories, start)
-            targets = torch.as_tensor(cases.targets[start : start + self.batch_size].astype(np.int64)).to(
-                scores.device
-            )
+            targets = torch.as_tensor(cases.targets[batch].astype(np.int64)).to(scores.device)
             seen = _seen_pairs(histories, scores.device)
 
-            unfiltered, filtered = _ranks(scores, targets, seen)
-            ranks["unfiltered"].append(unfiltered.cpu().numpy())
-            ranks["filtered"].append(filtered.cpu().numpy())
+            _append(ranks, _ranks(scores, targets, seen))
+            if self.facts.item_counts is not None:
+                counts = torch.as_tensor(self.facts.item_counts, device=scores.device).expand(len(targets), -1)
+                _append(popularity_ranks, _ranks(counts, targets, seen))
 
-            self._cover(covered, "unfiltered", scores)
-            self._cover(covered, "filtered", scores.index_put(seen, scores.new_tensor(-torch.inf)))
+            for protocol in PROTOCOLS:
+                allowed = scores
+                if protocol == "filtered":
+                    allowed = scores.index_put(seen, scores.new_tensor(-torch.inf))
+                lists = self._lists(allowed)
+                statistics[protocol].update(lists, histories, cases.users[batch])
+                if self.keep_lists:
+                    kept[protocol].append(lists.astype(np.int32))
 
-        all_ranks = {protocol: np.concatenate(parts) for protocol, parts in ranks.items()}
-        return EvaluationResult(self._metrics(all_ranks, covered), all_ranks, cases.users, num_items)
+        result = EvaluationResult({}, _joined(ranks), cases.users, num_items)
+        if self.facts.item_counts is not None:
+            result.popularity_ranks = _joined(popularity_ranks)
+        if self.keep_lists:
+            result.lists = _joined(kept)
+        self._add_metrics(result, statistics)
+        return result
 
     def _checked(self, scores: torch.Tensor | np.ndarray, histories: Interactions, start: int) -> torch.Tensor:
         if isinstance(scores, np.ndarray):
@@ -163,22 +200,49 @@ class RankingEvaluator:
             )
         return scores
 
-    def _cover(self, covered: dict[tuple[str, int], np.ndarray], protocol: str, scores: torch.Tensor) -> None:
+    def _lists(self, scores: torch.Tensor) -> np.ndarray:
+        """(cases, largest k) items of the highest scores, -1 after the last that is above minus infinity."""
         top = scores.topk(min(self.ks[-1], scores.shape[1]), dim=1)
-        lists = torch.where(top.values == -torch.inf, -1, top.indices).cpu().numpy()
-        for k in self.ks:
-            items = lists[:, :k]
-            covered[protocol, k][items[items >= 0]] = True
+        return torch.where(top.values == -torch.inf, -1, top.indices).cpu().numpy()
 
-    def _metrics(self, ranks: dict[str, np.ndarray], covered: dict[tuple[str, int], np.ndarray]) -> dict[str, float]:
-        values = {}
+    def _add_metrics(self, result: EvaluationResult, statistics: dict[str, ListStatistics]) -> None:
+        facts, targets = self.facts, self.evaluation_set.targets
         for protocol in PROTOCOLS:
+            ranks, values = result.ranks[protocol], {}
             for k in self.ks:
-                values[f"{protocol}/hr@{k}"] = float(metrics.hit_rate(ranks[protocol], k).mean())
-                values[f"{protocol}/ndcg@{k}"] = float(metrics.ndcg(ranks[protocol], k).mean())
-                values[f"{protocol}/mrr@{k}"] = float(metrics.mrr(ranks[protocol], k).mean())
-                values[f"{protocol}/coverage@{k}"] = float(covered[protocol, k].mean())
-        return values
+                for name, metric in RANK_METRICS.items():
+                    values[f"{name}@{k}"] = float(metric(ranks, k).mean())
+                if facts.item_counts is not None:
+                    chance = propensity(facts.item_counts, self.propensity_power)[targets]
+                    values[f"debiased_ndcg@{k}"] = debiased_mean(RANK_METRICS["ndcg"](ranks, k), chance)
+                    popular = result.popularity_ranks[protocol]
+                    values[f"serendipity@{k}"] = float(serendipity(ranks, popular, k).mean())
+                if facts.user_groups is not None:
+                    values |= self._group_gaps(result, protocol, k)
+            values |= statistics[protocol].metrics()
+            result.metrics |= {f"{protocol}/{name}": value for name, value in values.items()}
+
+    def _group_gaps(self, result: EvaluationResult, protocol: str, k: int) -> dict[str, float]:
+        """Gaps between groups of users; the groups' own accuracy goes into the result."""
+        groups, gaps = self.facts.user_groups, {}
+        codes = groups.codes[result.users]
+        for metric in ("hr", "ndcg"):
+            name = f"{protocol}/{metric}@{k}"
+            means = group_means(result.values(name), codes, len(groups.names))
+            gaps[f"{metric}_gap@{k}"] = gap(means)
+            for group, mean, cases in zip(groups.names, means, np.bincount(codes, minlength=len(means)), strict=True):
+                if cases:
+                    result.groups.setdefault(group, {"cases": int(cases)})[name] = float(mean)
+        return gaps
+
+
+def _append(parts: dict[str, list[np.ndarray]], ranks: tuple[torch.Tensor, torch.Tensor]) -> None:
+    for protocol, batch in zip(("unfiltered", "filtered"), ranks, strict=True):
+        parts[protocol].append(batch.cpu().numpy())
+
+
+def _joined(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {protocol: np.concatenate(batches) for protocol, batches in parts.items()}
 
 
 def _seen_pairs(histories: Interactions, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

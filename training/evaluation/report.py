@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from .ranking_evaluator import EvaluationResult
+from .evaluation_result import EvaluationResult
 
 ROW_KEYS = (
     "dataset", "model", "protocol", "seed", "metrics", "seconds", "peak_memory_mb",
