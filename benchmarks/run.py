@@ -21,12 +21,13 @@ from llm4rec.training.baselines.item_knn import ItemKNN
 from llm4rec.training.baselines.popularity import Popularity
 from llm4rec.training.baselines.recent_popularity import RecentPopularity
 from llm4rec.training.baselines.transitions import Transitions
+from llm4rec.training.build import split_of
 from llm4rec.training.data.prepare import prepare
 from llm4rec.training.data.prepared import PreparedData
 from llm4rec.training.evaluate import load_recommender
 from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
 from llm4rec.training.evaluation.report import report_row
-from llm4rec.training.train import split_of, train
+from llm4rec.training.train import train
 from llm4rec.training.trainer import ModelScorer
 
 RESULTS = Path(__file__).parent / "results"

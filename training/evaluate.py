@@ -15,11 +15,11 @@ from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecProcessor
 from .baselines.item_knn import ItemKNN
 from .baselines.popularity import Popularity
+from .build import split_of
 from .data.prepared import PreparedData
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .evaluation.report import git_commit, machine_description
 from .load import load_recommender, recipe_of
-from .train import split_of
 from .trainer import ModelScorer
 
 

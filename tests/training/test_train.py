@@ -10,7 +10,9 @@ import pytest
 import torch
 from llm4rec.configuration import Recipe, recipe_names
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
-from llm4rec.training.train import build_model, build_processor, split_of, train, training_arguments
+from llm4rec.training.arguments import training_arguments
+from llm4rec.training.build import build_model, build_processor, split_of
+from llm4rec.training.train import train
 
 
 def run(shop, recipe, folder, say=lambda line: None, **kwargs):

@@ -7,8 +7,10 @@ import signal
 import pytest
 import torch
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from llm4rec.training.arguments import training_arguments
+from llm4rec.training.build import build_model, build_processor, split_of
 from llm4rec.training.data.sequences import training_windows
-from llm4rec.training.train import build_model, build_processor, split_of, train, training_arguments
+from llm4rec.training.train import train
 from llm4rec.training.trainer import EarlyStopping, LLM4RecTrainer
 from safetensors.torch import load_file
 
