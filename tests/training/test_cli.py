@@ -278,6 +278,24 @@ def test_a_pretrained_backbone_trains_in_silence_and_loads_from_anywhere(run, sh
         assert (result.code, result.err) == (0, "")
 
 
+def test_a_sentence_encoder_shows_no_bar_where_nobody_watches(run, shop, tmp_path):
+    pytest.importorskip("sentence_transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = {word: index for index, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "tent", "hat"))}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]").save_pretrained(tmp_path / "encoder")
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(tmp_path / "encoder")
+    train = ["train", shop.folder, "--output", tmp_path / "model", *TINY, "--text-encoder", tmp_path / "encoder"]
+    result = run(*train)
+    assert (result.code, result.err) == (0, "")
+    assert f"text by {tmp_path / 'encoder'}" in result.out
+    assert run("recommend", tmp_path / "model").code == 0
+
+
 # --- Titles from anywhere --------------------------------------------------------------------------------------------
 
 NASTY = "\x1b[2J\x1b[31mRed\x1b[0m\x1b]0;title\x07 al\x07ert\r\nsecond\tline\x9b5A \u202egnp.exe \u2028 end"

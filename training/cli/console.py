@@ -36,6 +36,11 @@ class Console:
     def __init__(self, as_json: bool = False):
         self.as_json = as_json
 
+    @property
+    def shows_progress(self) -> bool:
+        """Whether somebody is there to watch a progress bar."""
+        return not self.as_json and sys.stderr.isatty()
+
     def say(self, line: str = "") -> None:
         """One line about what is being done."""
         print(_printable(line), file=sys.stderr if self.as_json else sys.stdout, flush=True)

@@ -44,7 +44,7 @@ def command(
         baselines=baselines,
         batch_size=batch_size,
         say=console.say,
-        progress=not as_json,
+        progress=console.shows_progress,
     )
     console.say()
     show(console, report)

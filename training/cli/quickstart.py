@@ -47,7 +47,9 @@ def command(
         f" in {data_folder}"
     )
     console.say("2/4  Training …")
-    report = train(data, recipe, model_folder, say=lambda line: console.say(f"     {line}"), progress=not as_json)
+    report = train(
+        data, recipe, model_folder, say=lambda line: console.say(f"     {line}"), progress=console.shows_progress
+    )
     if report.interrupted:
         console.say("Stopped. Start again with --overwrite.")
         raise typer.Exit(130)

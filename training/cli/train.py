@@ -58,7 +58,13 @@ def command(
     from ..train import train
 
     report = train(
-        PreparedData.load(data), run, output, resume=resume, overwrite=overwrite, say=console.say, progress=not as_json
+        PreparedData.load(data),
+        run,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        say=console.say,
+        progress=console.shows_progress,
     )
     if report.interrupted:
         console.say(f"Stopped at step {report.steps:,}. Go on with the same command and --resume.")
