@@ -16,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from llm4rec.configuration.recipe import Recipe
-from llm4rec.training.baselines.ease import EASE
-from llm4rec.training.baselines.item_knn import ItemKNN
-from llm4rec.training.baselines.popularity import Popularity
-from llm4rec.training.baselines.recent_popularity import RecentPopularity
-from llm4rec.training.baselines.transitions import Transitions
+from llm4rec.training.baselines.named import BASELINES, make_baseline
 from llm4rec.training.build import split_of
 from llm4rec.training.data.prepare import prepare
 from llm4rec.training.data.prepared import PreparedData
@@ -39,15 +35,6 @@ DATASETS = {
 }
 EASE_L2 = {"ml-latest-small": 200.0}
 """Ridge of EASE per data set, where it is not the class's default: fewer users need less."""
-BASELINES = {
-    "popularity": lambda dataset: Popularity(),
-    "recent-popularity": lambda dataset: RecentPopularity(),
-    "itemknn": lambda dataset: ItemKNN(),
-    "itemknn-recency": lambda dataset: ItemKNN(recency=0.7),
-    "ease": lambda dataset: EASE(l2=EASE_L2.get(dataset, 500.0)),
-    "ease-recency": lambda dataset: EASE(l2=EASE_L2.get(dataset, 500.0), recency=0.7),
-    "transitions": lambda dataset: Transitions(),
-}
 VARIANTS: dict[str, list[str]] = {
     "llm4rec": [],
     "llm4rec-without-text": ["data.modalities=[category_paths_json, s3rec_attribute_ids]"],
@@ -73,7 +60,9 @@ def run(dataset: str, model: str, seed: int, data_root: Path, text_encoder: str 
         config: dict[str, Any] = {}
         validation: dict[str, float] = {}
         if model in BASELINES:
-            baseline = BASELINES[model](dataset)
+            baseline = make_baseline(model)
+            if model.startswith("ease"):
+                baseline.l2 = EASE_L2.get(dataset, baseline.l2)
             config = dict(vars(baseline))
             scorer: Any = baseline.fit(split.train).score
         else:

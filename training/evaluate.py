@@ -6,21 +6,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecProcessor
-from .baselines.item_knn import ItemKNN
-from .baselines.popularity import Popularity
+from .baselines.named import default_baselines, make_baseline
 from .build import split_of
 from .data.prepared import PreparedData
+from .evaluation.comparison import compare
+from .evaluation.evaluation_result import PROTOCOLS, EvaluationResult
+from .evaluation.intervals import intervals
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .evaluation.report import git_commit, machine_description
 from .load import load_recommender, recipe_of
 from .trainer import ModelScorer
+
+HEADLINES = tuple(f"{protocol}/ndcg@10" for protocol in PROTOCOLS)
+"""Metrics that are shown with an interval and compared."""
 
 
 def check_same_catalog(processor: LLM4RecProcessor, data: PreparedData) -> None:
@@ -46,7 +51,7 @@ def evaluate_model(
     *,
     split: str | None = None,
     part: str = "test",
-    baselines: bool = True,
+    baselines: bool | Sequence[str] = True,
     batch_size: int = 512,
     say: Callable[[str], None] = print,
     progress: bool = True,
@@ -58,18 +63,21 @@ def evaluate_model(
         data: the prepared data set the model was trained on.
         split: `leave_one_out` or `global_time`; by default that of the model's `recipe.yaml`.
         part: `test` or `validation`.
-        baselines: rank by popularity and ItemKNN as well, fitted on the split's training part.
+        baselines: rank by these as well, fitted on the split's training part: names of
+            :data:`~llm4rec.training.baselines.named.BASELINES`, or true for those that cost seconds.
 
     Returns:
-        JSON-ready facts: `metrics` per recommender, `split part cases items seed commit machine date seconds`.
+        JSON-ready facts: `metrics` and `intervals` (95 %, bootstrap over users) per recommender, `comparisons` with
+        the best baseline of each protocol, `split part cases items seed commit machine date seconds`.
 
     Raises:
-        ValueError: if split or part is unknown, or the catalogs differ.
+        ValueError: if split, part or a baseline is unknown, or the catalogs differ.
     """
     if part not in {"test", "validation"}:
         raise ValueError(f"part is {part!r}, expected 'test' or 'validation'.")
     if split not in {None, "leave_one_out", "global_time"}:
         raise ValueError(f"split is {split!r}, expected 'leave_one_out' or 'global_time'.")
+    fitted = {name: make_baseline(name) for name in (() if isinstance(baselines, bool) else baselines)}
     started = time.perf_counter()
     recommender, processor = load_recommender(model)
     data = data if isinstance(data, PreparedData) else PreparedData.load(data)
@@ -87,12 +95,13 @@ def evaluate_model(
     cases = getattr(parts, part)
     evaluator = RankingEvaluator(cases, batch_size=batch_size, progress=progress)
     scorers: dict[str, Any] = {"llm4rec": ModelScorer(recommender, processor)}
-    if baselines:
-        scorers |= {"popularity": Popularity().fit(parts.train).score, "itemknn": ItemKNN().fit(parts.train).score}
-    metrics = {}
+    if baselines is True:
+        fitted = {name: make_baseline(name) for name in default_baselines(data.interactions.num_items)}
+    scorers |= {name: baseline.fit(parts.train).score for name, baseline in fitted.items()}
+    results = {}
     for name, scorer in scorers.items():
         ranking = time.perf_counter()
-        metrics[name] = evaluator.evaluate(scorer).metrics
+        results[name] = evaluator.evaluate(scorer)
         seconds = time.perf_counter() - ranking
         say(f"Ranked {data.interactions.num_items:,} items for {len(cases):,} users by {name} ({seconds:.1f} s)")
     return {
@@ -108,5 +117,24 @@ def evaluate_model(
         "machine": machine_description(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "seconds": round(time.perf_counter() - started, 1),
-        "metrics": metrics,
+        "metrics": {name: result.metrics for name, result in results.items()},
+        "intervals": {
+            name: {metric: interval.to_dict() for metric, interval in intervals(result, HEADLINES).items()}
+            for name, result in results.items()
+        },
+        "comparisons": against_best_baseline(results),
     }
+
+
+def against_best_baseline(results: dict[str, EvaluationResult]) -> list[dict[str, Any]]:
+    """Paired difference of `llm4rec` to the baseline of the highest NDCG@10, per protocol; empty without baselines.
+
+    Args:
+        results: per recommender, all on the same cases.
+    """
+    rivals = [name for name in results if name != "llm4rec"]
+    outcomes = []
+    for metric in HEADLINES if rivals else ():
+        best = max(rivals, key=lambda name: results[name].metrics[metric])
+        outcomes.append({"baseline": best, **compare(results["llm4rec"], results[best], metric).to_dict()})
+    return outcomes

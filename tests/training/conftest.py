@@ -20,7 +20,7 @@ def shop(tmp_path_factory):
     return World(WorldConfig(users=60, items=40, sessions=16)).prepared(tmp_path_factory.mktemp("shop") / "data")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_recipe():
     """Make the quickstart recipe at a tiny size, with overrides."""
     return lambda *overrides, name="quickstart": Recipe.load(name, [*TINY, *overrides])

@@ -251,7 +251,7 @@ def test_with_json_stdout_holds_json_and_nothing_else(run, shop, trained, odd_sh
     assert len(facts["quickstart"]["recommendations"]) == 5
     assert facts["prepare"]["interactions"] == 72
     assert facts["train"]["interrupted"] is False
-    assert set(facts["evaluate"]["metrics"]) == {"llm4rec", "popularity", "itemknn"}
+    assert list(facts["evaluate"]["metrics"]) == ["llm4rec", "popularity", "itemknn", "transitions", "ease-recency"]
     assert [set(item) >= {"item_id", "title", "score"} for item in facts["recommend"]["recommendations"]] == [True] * 2
     assert facts["info"]["items"] == 9
     assert json.loads(run("info", data, "--json").out)["users"] == 12

@@ -20,7 +20,10 @@ def command(
         str | None, typer.Option(help="`leave_one_out` or `global_time`; default: the one the model was trained with.")
     ] = None,
     part: Annotated[str, typer.Option(help="`test` or `validation`.")] = "test",
-    baselines: Annotated[bool, typer.Option(help="Also rank by popularity and ItemKNN.")] = True,
+    baselines: Annotated[bool, typer.Option(help="Also rank by the baselines that cost seconds.")] = True,
+    baseline: Annotated[
+        list[str] | None, typer.Option(help="Rank by this baseline instead, such as `ease-recency`; repeatable.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Histories ranked at a time.")] = 512,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result as JSON to this file.")
@@ -41,7 +44,7 @@ def command(
         data,
         split=split,
         part=part,
-        baselines=baselines,
+        baselines=baseline or baselines,
         batch_size=batch_size,
         say=console.say,
         progress=console.shows_progress,
@@ -60,6 +63,21 @@ def show(console: Console, report: dict[str, Any]) -> None:
         console.say(f"{report['split']}, {report['part']}, {report['cases']:,} users, {words}")
         console.table(
             ["", *(name.upper() for name in SHOWN)],
-            [[name, *(row[f"{protocol}/{metric}"] for metric in SHOWN)] for name, row in report["metrics"].items()],
+            [
+                [name, *(_shown(report, name, f"{protocol}/{metric}") for metric in SHOWN)]
+                for name in report["metrics"]
+            ],
         )
+        for outcome in report["comparisons"]:
+            if outcome["metric"].startswith(f"{protocol}/"):
+                console.say(
+                    f"llm4rec - {outcome['baseline']}: NDCG@10 {outcome['difference']:+.4f}, 95 % interval "
+                    f"{outcome['low']:+.4f} to {outcome['high']:+.4f}, p = {outcome['p_value']:.2g}"
+                )
         console.say()
+
+
+def _shown(report: dict[str, Any], name: str, metric: str) -> float | str:
+    """A metric's value, with ± half its interval where there is one."""
+    value, interval = report["metrics"][name][metric], report["intervals"][name].get(metric)
+    return value if interval is None else f"{value:.4f} ±{(interval['high'] - interval['low']) / 2:.4f}"

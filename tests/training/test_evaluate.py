@@ -1,0 +1,83 @@
+"""Evaluation of a saved model beside baselines: who stands in the table, with which interval, against whom."""
+
+import re
+
+import numpy as np
+import pytest
+from llm4rec.training.baselines.named import BASELINES, default_baselines, make_baseline
+from llm4rec.training.cli.console import Console
+from llm4rec.training.cli.evaluate import show
+from llm4rec.training.evaluate import against_best_baseline, evaluate_model
+from llm4rec.training.evaluation.evaluation_result import EvaluationResult
+from llm4rec.training.evaluation.metrics import ndcg
+from llm4rec.training.train import train
+
+
+@pytest.fixture(scope="module")
+def model(shop, tiny_recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate") / "model"
+    train(shop, tiny_recipe(), folder, progress=False)
+    return folder
+
+
+def evaluate(model, shop, **options):
+    return evaluate_model(model, shop, say=lambda line: None, progress=False, **options)
+
+
+def test_a_small_catalog_is_ranked_by_the_cheap_baselines_and_ease(model, shop):
+    report = evaluate(model, shop)
+    assert list(report["metrics"]) == ["llm4rec", "popularity", "itemknn", "transitions", "ease-recency"]
+    assert default_baselines(12_000) == ("popularity", "itemknn", "transitions")
+
+
+def test_every_interval_holds_its_mean_and_the_comparison_is_with_the_best_baseline(model, shop):
+    report = evaluate(model, shop)
+    for name, found in report["intervals"].items():
+        assert set(found) == {"filtered/ndcg@10", "unfiltered/ndcg@10"}
+        for metric, interval in found.items():
+            assert interval["low"] <= interval["mean"] <= interval["high"]
+            assert interval["mean"] == pytest.approx(report["metrics"][name][metric])
+    for outcome in report["comparisons"]:
+        metric, rivals = outcome["metric"], set(report["metrics"]) - {"llm4rec"}
+        assert outcome["b"] == pytest.approx(max(report["metrics"][name][metric] for name in rivals))
+        assert outcome["a"] == pytest.approx(report["metrics"]["llm4rec"][metric])
+
+
+def test_baselines_are_chosen_by_name_or_left_out(model, shop):
+    assert list(evaluate(model, shop, baselines=["ease"])["metrics"]) == ["llm4rec", "ease"]
+    alone = evaluate(model, shop, baselines=False)
+    assert list(alone["metrics"]) == ["llm4rec"]
+    assert alone["comparisons"] == []
+
+
+def test_an_unknown_baseline_is_refused_before_anything_is_loaded(shop):
+    with pytest.raises(ValueError, match=r"No baseline is named 'als'; there are popularity.*transitions"):
+        evaluate("no-such-model", shop, baselines=["als"])
+
+
+def test_the_table_shows_the_interval_and_the_difference(model, shop, capsys):
+    show(Console(), evaluate(model, shop))
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^transitions .*0\.\d{4} ±0\.\d{4}", out, re.MULTILINE)) == 2
+    assert len(re.findall(r"^llm4rec - [\w-]+: NDCG@10 [+-]0\.\d{4}, 95 % interval .*, p = [\d.e-]+$", out, re.M)) == 2
+
+
+def test_the_best_baseline_may_differ_between_protocols():
+    good, bad = np.zeros(30, dtype=int), np.full(30, 9)
+
+    def result(filtered, unfiltered):
+        ranks = {"filtered": filtered, "unfiltered": unfiltered}
+        metrics = {f"{protocol}/ndcg@10": ndcg(found, 10).mean() for protocol, found in ranks.items()}
+        return EvaluationResult(metrics, ranks, np.arange(30), 50)
+
+    outcomes = against_best_baseline({"llm4rec": result(bad, good), "a": result(good, bad), "b": result(bad, good)})
+    assert [outcome["baseline"] for outcome in outcomes] == ["a", "b"]
+    assert outcomes[0]["difference"] < 0 == outcomes[1]["difference"]
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_named_baseline_fits_and_scores(name, shop):
+    events = shop.interactions
+    scores = make_baseline(name).fit(events).score(events.rows(0, 3))
+    assert scores.shape == (3, events.num_items)
+    assert np.isfinite(scores).all()
