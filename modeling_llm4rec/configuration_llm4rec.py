@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
 FORMAT_VERSION = 1
 """Version of the checkpoint format. Raised when an older library could not read a newer checkpoint."""
 
 _SMALL_DECODER = {
+    "model_type": "gpt_neox",
     "vocab_size": 260,
     "hidden_size": 128,
     "intermediate_size": 128,
@@ -109,9 +109,7 @@ class LLM4RecConfig(PreTrainedConfig):
     """
 
     model_type = "llm4rec"
-    sub_configs_defaults = {
-        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="gpt_neox", init_kwargs=_SMALL_DECODER)
-    }
+    sub_configs = {"text_config": AutoConfig}
     keys_to_ignore_at_inference = ["past_key_values"]
 
     text_config: dict | PreTrainedConfig | None = None
@@ -136,6 +134,9 @@ class LLM4RecConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._reject_unknown_keys(kwargs)
+        if not isinstance(self.text_config, PreTrainedConfig):
+            values = dict(_SMALL_DECODER if self.text_config is None else self.text_config)
+            self.text_config = AutoConfig.for_model(values.pop("model_type", _SMALL_DECODER["model_type"]), **values)
         modalities = self.modalities if self.modalities is not None else [{"name": "id", "kind": "id"}]
         self.modalities = [replace(m) if isinstance(m, ModalityConfig) else _modality(m) for m in modalities]
         for modality in self.modalities:
