@@ -58,6 +58,8 @@ class LLM4RecTrainingArguments(SFTConfig):
         # Sequences are prepared by us, and the collator needs every column.
         self.dataset_kwargs = {**(self.dataset_kwargs or {}), "skip_prepare_dataset": True}
         self.remove_unused_columns = False
+        # The loss is the model's own. Older versions of TRL default to a chunked one that keeps the first step's head.
+        self.loss_type = "nll"
         self.metric_for_best_model = self.metric_for_best_model or SELECTION_METRIC
         self.greater_is_better = True
         super().__post_init__()
