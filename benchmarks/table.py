@@ -20,7 +20,8 @@ INTRODUCTION = """# Benchmarks
 Made by `python benchmarks/table.py` from the rows in `results/`; each row holds the command that makes it again, its
 configuration, seed, commit and machine. Full-catalog ranking of the test targets, stable time order, seen items taken
 out (*filtered*) and left in (*unfiltered*); the epoch of trained models is chosen on validation. Mean ± standard
-deviation where there are several seeds. `$DATA` holds the raw data sets, `$TEXT_ENCODER` is a sentence encoder's folder.
+deviation where there are several seeds. `$DATA` holds the raw data sets, `$TEXT_ENCODER` is the folder of a sentence
+encoder.
 """
 
 
