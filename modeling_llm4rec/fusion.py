@@ -27,8 +27,8 @@ class CrossModalAttention(nn.Module):
         heads: H, divides r.
 
     Shape:
-        - tokens: (items, M, d); present: (items, M) bool
-        - returns: (items, M, d)
+        - tokens: (M, items, d); present: (M, items) bool
+        - returns: (M, items, d)
     """
 
     def __init__(self, num_modalities: int, width: int, heads: int, dropout: float):
@@ -43,17 +43,19 @@ class CrossModalAttention(nn.Module):
 
     def forward(self, tokens: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """Let every present modality read the other present ones."""
-        items, modalities, _ = tokens.shape
-        projected = torch.einsum("nmd,mde->nme", tokens, self.input_projection)
+        modalities, items, _ = tokens.shape
+        # Items last: two or three modalities make matrices too small for a matrix product per item, and sums over
+        # whole rows of items are what is fast then.
         query, key, value = (
-            part.view(items, modalities, self.heads, -1).transpose(1, 2)
-            for part in projected.split(self.inner, dim=-1)
+            part.view(modalities, self.heads, -1, items)
+            for part in torch.bmm(self.input_projection.mT, tokens.mT).split(self.inner, dim=1)
         )
-        scores = query @ key.transpose(-1, -2) / math.sqrt(self.inner // self.heads)
-        scores = scores.masked_fill(~present[:, None, None, :], torch.finfo(scores.dtype).min)
-        read = (scores.softmax(-1) @ value).transpose(1, 2).reshape(items, modalities, self.inner)
-        update = torch.einsum("nmr,mrd->nmd", read, self.output_projection)
-        return tokens + F.dropout(update, self.dropout, self.training)
+        scores = torch.stack([(query[m] * key).sum(-2) for m in range(modalities)])
+        scores = scores / math.sqrt(self.inner // self.heads)
+        scores = scores.masked_fill(~present[None, :, None], torch.finfo(scores.dtype).min)
+        weights = scores.softmax(1).unsqueeze(-2)
+        read = torch.stack([(weights[m] * value).sum(0) for m in range(modalities)]).flatten(1, 2)
+        return tokens + F.dropout(torch.bmm(read.mT, self.output_projection), self.dropout, self.training)
 
 
 class AdaptiveFusion(nn.Module):
@@ -72,8 +74,8 @@ class AdaptiveFusion(nn.Module):
         width: size d of a modality token.
 
     Shape:
-        - tokens: (items, M, d); present: (items, M) bool
-        - returns: fused (items, d), alpha (items, M); rows of alpha sum to 1, or to 0 for an item with no modality
+        - tokens: (M, items, d); present: (M, items) bool
+        - returns: fused (items, d), alpha (M, items); alpha of an item sums to 1, or to 0 for an item with no modality
     """
 
     def __init__(self, num_modalities: int, width: int):
@@ -85,7 +87,7 @@ class AdaptiveFusion(nn.Module):
 
     def forward(self, tokens: torch.Tensor, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Fuse the present tokens of each item."""
-        scores = self.score(torch.tanh(self.hidden(tokens) + self.modality_bias)).squeeze(-1)
-        alpha = scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1) * present
-        count = present.sum(-1, keepdim=True).to(tokens.dtype)
-        return torch.einsum("nm,nmd->nd", alpha * count, tokens), alpha
+        scores = self.score(torch.tanh(self.hidden(tokens) + self.modality_bias[:, None])).squeeze(-1)
+        alpha = scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(0) * present
+        count = present.sum(0).to(tokens.dtype)
+        return ((alpha * count).unsqueeze(-1) * tokens).sum(0), alpha

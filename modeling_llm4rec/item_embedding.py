@@ -79,12 +79,13 @@ class ItemEmbedding(nn.Module):
         present = self.present[items]
         if self.training and self.id_dropout > 0:
             present = self._hide_ids(present)
-        tokens = torch.stack([self._token(index, items) for index in range(len(self.modalities))], dim=1)
+        tokens = torch.stack([self._token(index, items) for index in range(len(self.modalities))])
         tokens = F.dropout(tokens, self.dropout, self.training)
         if self.fusion is None:
-            embedding, alpha = tokens.squeeze(1) * present, present.to(tokens.dtype)
+            embedding, alpha = tokens.squeeze(0) * present, present.to(tokens.dtype)
         else:
-            embedding, alpha = self.fusion(self.cross_attention(tokens, present), present)
+            embedding, alpha = self.fusion(self.cross_attention(tokens, present.T), present.T)
+            alpha = alpha.T
         return (embedding if self.projection is None else self.projection(embedding)), alpha
 
     def _token(self, index: int, items: torch.Tensor) -> torch.Tensor:

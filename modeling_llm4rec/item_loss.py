@@ -12,6 +12,9 @@ import torch
 MAX_LOGITS_AT_ONCE = 2**24
 """Logits that the full softmax holds at once (64 MB in float32), whatever the batch and the catalog."""
 
+CPU_LOGITS_AT_ONCE = 2**20
+"""The same on a CPU: what stays in its cache between the passes over a block."""
+
 
 class _FullSoftmax(torch.autograd.Function):
     """Summed cross-entropy whose gradients are computed block by block in the forward pass.
@@ -39,18 +42,24 @@ class _FullSoftmax(torch.autograd.Function):
         states, table = states.to(dtype), table.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         num_items = len(table)
-        for rows in torch.arange(len(states), device=states.device).split(max(1, MAX_LOGITS_AT_ONCE // num_items)):
+        at_once = min(MAX_LOGITS_AT_ONCE, CPU_LOGITS_AT_ONCE) if device == "cpu" else MAX_LOGITS_AT_ONCE
+        for rows in torch.arange(len(states), device=states.device).split(max(1, at_once // num_items)):
             block, wanted = states[rows], targets[rows, None]
             logits = (block @ table.T).float()
             first, last = torch.searchsorted(rows_of_bias, torch.stack([rows[0], rows[-1] + 1])).tolist()
             biased = rows_of_bias[first:last] - rows[0], items_of_bias[first:last]
             logits.index_put_(biased, bias[first:last].float(), accumulate=True)
-            total += torch.logsumexp(logits, dim=-1).sum() - (1 - label_smoothing) * logits.gather(1, wanted).sum()
+            total -= (1 - label_smoothing) * logits.gather(1, wanted).sum()
             if label_smoothing:
                 total -= label_smoothing / num_items * logits.sum()
+            # One exponential per logit: the sum serves the loss, the rest becomes the gradient in place.
+            highest = logits.amax(dim=-1, keepdim=True)
+            error = logits.sub_(highest).exp_()
+            partition = error.sum(dim=-1, keepdim=True)
+            total += (partition.log() + highest).sum()
             if not any(ctx.needs_input_grad):
                 continue
-            error = torch.softmax(logits, dim=-1)
+            error /= partition
             if label_smoothing:
                 error -= label_smoothing / num_items
             error.scatter_add_(1, wanted, torch.full_like(wanted, label_smoothing - 1, dtype=error.dtype))
@@ -60,7 +69,10 @@ class _FullSoftmax(torch.autograd.Function):
             if needs_states:
                 grad_states[rows] = (error @ table).to(grad_states.dtype)
             if needs_table:
-                grad_table += error.T @ block
+                if dtype == grad_table.dtype:
+                    grad_table.addmm_(error.T, block)
+                else:
+                    grad_table += error.T @ block
         ctx.save_for_backward(grad_states, grad_table, grad_bias)
         return total
 

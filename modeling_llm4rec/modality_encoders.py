@@ -69,11 +69,12 @@ class CategoricalEncoder(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Pool the embeddings of the values that are there."""
         present = values > 0
-        tokens = self.embedding(values)
-        scores = self.query(tokens).squeeze(-1)
+        # q·v once for each value that exists, not for each item that has it.
+        scores = self.query(self.embedding.weight).squeeze(-1)[values]
         weights = scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(-1)
-        count = present.sum(-1, keepdim=True).clamp(min=1).to(tokens.dtype)
-        return torch.einsum("nj,njd->nd", weights * present * count.sqrt(), tokens)
+        count = present.sum(-1, keepdim=True).clamp(min=1).to(scores.dtype)
+        weights = (weights * present * count.sqrt()).to(self.embedding.weight.dtype)
+        return F.embedding_bag(values, self.embedding.weight, per_sample_weights=weights, mode="sum", padding_idx=0)
 
 
 class NumericalEncoder(nn.Module):

@@ -52,8 +52,8 @@ def test_an_item_without_an_id_embedding_does_not_read_one(tiny, processor):
 
 def test_what_text_takes_from_category_is_not_what_category_takes_from_text():
     attention = redraw(CrossModalAttention(2, 8, heads=2, dropout=0.0))
-    tokens, present = torch.randn(5, 2, 8), torch.ones(5, 2, dtype=torch.bool)
-    swapped = attention(tokens.flip(1), present).flip(1)
+    tokens, present = torch.randn(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+    swapped = attention(tokens.flip(0), present).flip(0)
     assert not torch.allclose(attention(tokens, present), swapped, atol=1e-2)
 
 
@@ -71,7 +71,7 @@ def test_cross_attention_agrees_with_torch_attention_per_modality():
     )
     read = read.transpose(1, 2).flatten(2)
     expected = tokens + torch.stack([read[:, m] @ attention.output_projection[m] for m in range(3)], dim=1)
-    torch.testing.assert_close(attention(tokens, present), expected)
+    torch.testing.assert_close(attention(tokens.transpose(0, 1), present.T), expected.transpose(0, 1))
 
 
 def test_before_training_the_embedding_is_the_plain_sum_of_the_present_tokens():
@@ -80,10 +80,10 @@ def test_before_training_the_embedding_is_the_plain_sum_of_the_present_tokens():
     torch.nn.init.zeros_(fusion.modality_bias)
     tokens = torch.randn(2, 3, 8)
     present = torch.tensor([[True, True, True], [True, False, True]])
-    fused, alpha = fusion(tokens, present)
+    fused, alpha = fusion(tokens.transpose(0, 1), present.T)
     torch.testing.assert_close(fused[0], tokens[0].sum(0))
     torch.testing.assert_close(fused[1], tokens[1, [0, 2]].sum(0))
-    torch.testing.assert_close(alpha, torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0, 0.5]]))
+    torch.testing.assert_close(alpha.T, torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0, 0.5]]))
 
 
 def test_weights_of_an_item_sum_to_one_and_absent_modalities_get_none(model):
