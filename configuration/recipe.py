@@ -19,6 +19,7 @@ from .typed_yaml import from_values, parse_yaml, read_yaml
 _RANGES: dict[str, tuple[float, bool, float | None]] = {
     "data.min_events": (3, True, None),
     "data.max_history": (1, True, None),
+    "data.words_per_text": (0, True, None),
     "model.fusion_width": (1, True, None),
     "model.fusion_heads": (1, True, None),
     "model.fusion_dropout": (0, True, 1),
@@ -36,6 +37,7 @@ _RANGES: dict[str, tuple[float, bool, float | None]] = {
     "training.warmup_steps": (0, True, None),
     "training.max_grad_norm": (0, True, None),
     "training.patience": (0, True, None),
+    "training.average_epochs": (0, True, None),
     "training.evaluate_every": (1, True, None),
     "training.max_validation_users": (1, True, None),
     "training.seed": (0, True, None),
@@ -60,6 +62,9 @@ class DataRecipe:
     )
     text_encoder: str = field(
         default="hashing", metadata={"help": "'hashing' (no download), or a sentence-transformers id or folder"}
+    )
+    words_per_text: int = field(
+        default=0, metadata={"help": "words of a text that get embeddings of their own; 0: the encoder's vector only"}
     )
     max_history: int = field(default=50, metadata={"help": "latest events of a history that the model reads, >= 1"})
     windows: Literal["all", "last"] = field(
@@ -123,6 +128,9 @@ class TrainingRecipe:
     max_grad_norm: float = field(default=1.0, metadata={"help": "gradient clipping; 0: none"})
     patience: int = field(
         default=5, metadata={"help": "evaluations without a better NDCG@10 before stopping; 0: never"}
+    )
+    average_epochs: float = field(
+        default=3.0, metadata={"help": "epochs that the average of the weights, which is kept, looks back on; 0: none"}
     )
     evaluate_every: int = field(default=1, metadata={"help": "epochs between validations"})
     max_validation_users: int | None = field(

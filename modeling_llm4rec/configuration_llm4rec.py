@@ -52,15 +52,16 @@ class ModalityConfig:
     Args:
         name: the modality's name, as shown in explanations; for all kinds but `id` the catalog column it comes from.
         kind: `id` (a free embedding per item), `text` (vector of a text encoder), `categorical` (set of values),
-            `numerical` (one standardised number) or `vector` (given embedding).
-        num_embeddings: for `id` the number of items with an embedding of their own; for `categorical` the number of
-            distinct values plus one (0 stands for "no value").
+            `numerical` (one standardised number), `vector` (given embedding) or `words` (set of a text's words, each
+            with an embedding that is trained).
+        num_embeddings: for `id` the number of items with an embedding of their own; for `categorical` and `words` the
+            number of distinct values plus one (0 stands for "no value").
         feature_size: for `text` and `vector`, the length of the stored vector.
-        max_values: for `categorical`, how many values an item can hold.
+        max_values: for `categorical` and `words`, how many values an item can hold.
     """
 
     name: str
-    kind: Literal["id", "text", "categorical", "numerical", "vector"]
+    kind: Literal["id", "text", "categorical", "numerical", "vector", "words"]
     num_embeddings: int = 0
     feature_size: int = 0
     max_values: int = 0
@@ -172,7 +173,7 @@ class LLM4RecConfig(PreTrainedConfig):
             raise ValueError("A modality cannot be named 'present'; rename the column.")
         for modality in self.modalities:
             needs = {"categorical": ("num_embeddings", "max_values"), "text": ("feature_size",)}
-            needs["vector"] = needs["text"]
+            needs |= {"vector": needs["text"], "words": needs["categorical"]}
             for size in needs.get(modality.kind, ()):
                 if getattr(modality, size) < 1:
                     raise ValueError(

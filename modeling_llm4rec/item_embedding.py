@@ -186,7 +186,7 @@ def empty_feature(modality: ModalityConfig, num_items: int) -> torch.Tensor | No
     """An all-missing feature tensor of the modality's shape and type; `None` for `id`, which stores nothing."""
     if modality.kind == "id":
         return None
-    if modality.kind == "categorical":
+    if modality.kind in {"categorical", "words"}:
         return torch.zeros(num_items, modality.max_values, dtype=torch.int32)
     if modality.kind == "numerical":
         return torch.zeros(num_items)

@@ -5,6 +5,7 @@ Fitted once on a catalog by the processor (vocabularies, means, text encoder), t
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,8 +27,9 @@ class ModalityStatistics:
 
     Attributes:
         name, kind: as in `ModalityConfig`.
-        values: categorical: the known values; value j has index j + 1.
-        max_values: categorical: the most values an item holds; further ones are dropped.
+        column: what it was made from; the column of its own name by default.
+        values: categorical, words: the known values; value j has index j + 1.
+        max_values: categorical, words: the most values an item holds; further ones are dropped.
         log: numerical: whether log(1 + x) is taken first, for skewed non-negative columns such as prices.
         mean, std: numerical: of the (transformed) column.
         feature_size: text, vector: length of the vectors.
@@ -35,12 +37,16 @@ class ModalityStatistics:
 
     name: str
     kind: str
+    column: str = ""
     values: list[str] = field(default_factory=list)
     max_values: int = 0
     log: bool = False
     mean: float = 0.0
     std: float = 1.0
     feature_size: int = 0
+
+    def __post_init__(self) -> None:
+        self.column = self.column or self.name
 
 
 class ItemFeaturizer:
@@ -65,6 +71,7 @@ class ItemFeaturizer:
         text_encoder: str = HASHING,
         *,
         with_id: bool = True,
+        words_per_text: int = 0,
         min_count: int = 2,
         max_values: int = 32,
     ) -> ItemFeaturizer:
@@ -74,6 +81,8 @@ class ItemFeaturizer:
             columns: the catalog's columns as lists.
             modalities: kind of each column that the model reads.
             text_encoder: `"hashing"`, or a sentence-transformers id or folder.
+            words_per_text: most words of a text that get embeddings of their own, trained with the model, beside the
+                vector of the text encoder; 0: none.
             min_count: categorical values of fewer items are dropped: they would only stand for an item's id.
             max_values: most values per item that a categorical modality keeps.
 
@@ -105,13 +114,17 @@ class ItemFeaturizer:
             else:
                 raise ValueError(f"Column {name!r} has the unknown modality kind {kind!r}.")
             statistics.append(fitted)
+            if kind == "text" and words_per_text:
+                words = ModalityStatistics(f"{name} words", "words", name)
+                _fit_words(words, columns[name], words_per_text)
+                statistics.append(words)
         return cls(statistics, encoder, with_id)
 
     def modality_configs(self, num_items: int) -> list[ModalityConfig]:
         """The modalities as the model's configuration describes them."""
         configs = [ModalityConfig("id", "id", num_embeddings=num_items)] if self.with_id else []
         for s in self.statistics:
-            size = len(s.values) + 1 if s.kind == "categorical" else 0
+            size = len(s.values) + 1 if s.kind in {"categorical", "words"} else 0
             configs.append(ModalityConfig(s.name, s.kind, size, s.feature_size, s.max_values))
         return configs
 
@@ -125,18 +138,18 @@ class ItemFeaturizer:
             cache: folder for text vectors.
 
         Returns:
-            per modality a tensor with a row an item (float32; int32 for categorical), and `present`
+            per modality a tensor with a row an item (float32; int32 for categorical and words), and `present`
             (items, modalities) bool with `id`, where there is one, in the first column.
         """
         count = len(next(iter(columns.values())))
         features: dict[str, torch.Tensor] = {}
         present = [torch.ones(count, dtype=torch.bool)] if self.with_id else []
         for s in self.statistics:
-            values = columns.get(s.name, [None] * count)
+            values = columns.get(s.column, [None] * count)
             if s.kind == "text":
                 features[s.name], there = self._texts(s, values, cache, progress)
-            elif s.kind == "categorical":
-                features[s.name] = _categories(s, values)
+            elif s.kind in {"categorical", "words"}:
+                features[s.name] = _categories(s, values if s.kind == "categorical" else [_words(v) for v in values])
                 there = (features[s.name] > 0).any(-1)
             elif s.kind == "numerical":
                 numbers = _numbers(s, values)
@@ -170,6 +183,19 @@ class ItemFeaturizer:
 
 def _text(value: Any) -> str:
     return "" if value is None else " ".join(str(value)[:MAX_TEXT_CHARACTERS].split())
+
+
+def _words(value: Any) -> list[str]:
+    """Distinct words and numbers of a text, in lower case."""
+    return list(dict.fromkeys(re.findall(r"\w+", _text(value).casefold())))
+
+
+def _fit_words(s: ModalityStatistics, column: list, max_values: int) -> None:
+    """Words of at least three items; those that a quarter of all items share tell nothing apart."""
+    counts = Counter(word for value in column for word in _words(value))
+    common = max(3, len(column) // 4)
+    s.values = [w for w, n in sorted(counts.items(), key=lambda e: (-e[1], e[0])) if 3 <= n <= common]
+    s.max_values = max_values
 
 
 def _value_list(value: Any) -> list[str]:

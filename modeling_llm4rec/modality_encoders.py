@@ -109,5 +109,6 @@ ENCODERS = {
     "vector": VectorEncoder,
     "categorical": CategoricalEncoder,
     "numerical": NumericalEncoder,
+    "words": CategoricalEncoder,
 }
 """Encoder class of each modality kind."""

@@ -87,6 +87,7 @@ class LLM4RecProcessor(ProcessorMixin):
         text_vocab_size: int | None = None,
         text_encoder: str = HASHING,
         with_id: bool = True,
+        words_per_text: int = 0,
         max_history: int = 50,
         rating_levels: Sequence[float] = (),
         num_time_gaps: int = 0,
@@ -100,9 +101,12 @@ class LLM4RecProcessor(ProcessorMixin):
             text_vocab_size: rows of the backbone's text embedding, where they are more than the tokenizer's tokens.
             text_encoder: `"hashing"`, or a sentence-transformers id or folder.
             with_id: give every item an embedding of its own beside its content.
+            words_per_text: most words of each text that get embeddings of their own, trained with the model; 0: none.
         """
         catalog = Catalog(table)
-        featurizer = ItemFeaturizer.fit(catalog.columns, modalities, text_encoder, with_id=with_id)
+        featurizer = ItemFeaturizer.fit(
+            catalog.columns, modalities, text_encoder, with_id=with_id, words_per_text=words_per_text
+        )
         processor = cls(
             tokenizer if tokenizer is not None else byte_tokenizer(),
             items=featurizer.to_dict(),

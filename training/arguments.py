@@ -32,6 +32,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "lr_scheduler_type": t.lr_scheduler,
         "max_grad_norm": t.max_grad_norm,
         "patience": t.patience,
+        "average_steps": t.average_epochs * steps_per_epoch,
         "seed": t.seed,
         "bf16": bfloat16,
         # Without this, several processes on a machine without a GPU would each train a model of their own.

@@ -59,6 +59,7 @@ def build_processor(data: PreparedData, recipe: Recipe, split: Split) -> LLM4Rec
             text_vocab_size=text_vocab_size,
             text_encoder=recipe.data.text_encoder,
             with_id=recipe.data.item_ids,
+            words_per_text=recipe.data.words_per_text,
             max_history=recipe.data.max_history,
             rating_levels=_rating_levels(split.train) if recipe.data.ratings else (),
             num_time_gaps=32 if recipe.data.times and split.train.timestamps is not None else 0,

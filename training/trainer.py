@@ -8,7 +8,9 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +26,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
@@ -33,6 +36,7 @@ from .data.sequences import SequenceCollator, history_batch
 from .data.splits import EvaluationSet
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .length_buckets import LengthBucketSampler
+from .weight_averaging import WeightAverage
 
 SELECTION_METRIC = "eval_filtered/ndcg@10"
 """What early stopping and the choice of the best checkpoint go by."""
@@ -47,12 +51,20 @@ class LLM4RecTrainingArguments(SFTConfig):
     Args:
         patience (`int`): validations without a better NDCG@10 before training stops; 0: never.
         evaluation_batch_size (`int`): histories ranked at a time.
+
+    > Parameters that control the weights that are kept
+
+        average_steps (`float`): optimiser steps that the average of the weights looks back on, see
+            [`WeightAverage`]; the average is what is validated and saved. 0: no average.
     """
 
     patience: int = field(
         default=5, metadata={"help": "Validations without a better NDCG@10 before stopping; 0: never."}
     )
     evaluation_batch_size: int = field(default=512, metadata={"help": "Histories ranked at a time in validation."})
+    average_steps: float = field(
+        default=0.0, metadata={"help": "Steps that the average of the weights looks back on; 0: no average."}
+    )
 
     def __post_init__(self) -> None:
         # Sequences are prepared by us, and the collator needs every column.
@@ -122,6 +134,17 @@ class StopOnInterrupt(TrainerCallback):
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
+
+
+class UpdateAverage(TrainerCallback):
+    """Feeds the average of the weights after every optimiser step."""
+
+    def __init__(self, average: WeightAverage):
+        self.average = average
+
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Take in the new weights."""
+        self.average.update(state.global_step)
 
 
 class TrainingProgress(ProgressCallback):
@@ -225,6 +248,9 @@ class LLM4RecTrainer(SFTTrainer):
             **kwargs,
         )
 
+        self._average = WeightAverage(self.model, args.average_steps) if args.average_steps else None
+        if self._average is not None:
+            self.add_callback(UpdateAverage(self._average))
         self.remove_callback(ProgressCallback)
         self.remove_callback(PrinterCallback)
         self.add_callback(TrainingProgress(say))
@@ -244,9 +270,26 @@ class LLM4RecTrainer(SFTTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; Ctrl-C belongs to the caller again afterwards, also after an error."""
         try:
-            return super().train(*args, **kwargs)
+            outcome = super().train(*args, **kwargs)
+            if self._average is not None and self.state.best_model_checkpoint is None:
+                self._average.finish()  # otherwise the best checkpoint was loaded, which is an average
+            return outcome
         finally:
             self._interrupt.release()
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._average is None else self._average.in_place()
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        if self._average is not None and self.args.should_save:
+            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            self._average.save_trained_weights(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._average is not None:
+            self._average.resume(resume_from_checkpoint)
 
     def compute_loss(
         self,
@@ -263,8 +306,9 @@ class LLM4RecTrainer(SFTTrainer):
     ) -> dict[str, float]:
         """Rank the catalog for the validation cases; log ranking metrics and the fusion weights α."""
         model = recommender_of(self.model)
-        result = self.evaluator.evaluate(ModelScorer(self.model, self.processor))
-        report = model.fusion_report()
+        with self._averaged():
+            result = self.evaluator.evaluate(ModelScorer(self.model, self.processor))
+            report = model.fusion_report()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.metrics.items()}
         metrics[f"{metric_key_prefix}_alpha_entropy"] = report.entropy
         metrics |= {f"{metric_key_prefix}_alpha/{name}": value for name, value in report.alpha.items()}
@@ -281,7 +325,9 @@ class LLM4RecTrainer(SFTTrainer):
         if not self.args.should_save:
             return
         folder = output_dir if output_dir is not None else self.args.output_dir
-        self.model.save_pretrained(folder, state_dict=state_dict)
+        with self._averaged():
+            # The state that the Trainer gathered is not the average.
+            self.model.save_pretrained(folder, state_dict=state_dict if self._average is None else None)
         recommender_of(self.model).config.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 

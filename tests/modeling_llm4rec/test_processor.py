@@ -234,3 +234,31 @@ def test_a_bad_catalog_says_what_is_wrong(table, message):
 def test_a_modality_without_a_column_is_refused(tiny):
     with pytest.raises(ValueError, match="Modality 'colour' has no column in the item table"):
         LLM4RecProcessor.from_catalog(tiny.catalog(), {"colour": "categorical"})
+
+
+def test_words_of_three_items_get_embeddings_and_their_case_does_not_count(tiny):
+    processor = tiny.processor(words_per_text=4)
+    names = [modality.name for modality in processor.model_config()["modalities"]]
+    assert names == ["id", "title", "title words", "category", "price", "picture"]
+    known = processor.items["modalities"][1]["values"]
+    assert sorted(known) == ["bag", "lamp", "red", "stove"]
+    same = processor.item_features({"item_id": ["a", "b"], "title": ["Red LAMP!", "lamp (red)"]})["title words"]
+    assert torch.equal(same[0], same[1])
+    assert (same[0] > 0).sum() == 2
+
+
+def test_a_title_of_unknown_words_has_no_words(tiny):
+    features = tiny.processor(words_per_text=4).item_features({"item_id": ["a"], "title": ["zyx"]})
+    assert features["present"].tolist() == [[True, True, False, False, False, False]]
+
+
+def test_learned_words_tell_items_apart_after_saving_and_loading(tmp_path, tiny):
+    processor = tiny.processor(words_per_text=4)
+    processor.save_pretrained(tmp_path)
+    again = type(processor).from_pretrained(tmp_path)
+    assert torch.equal(again.item_features()["title words"], processor.item_features()["title words"])
+    model = tiny.model(processor)
+    table = {"item_id": ["n0", "n1"], "title": ["red zyx", "lamp zyx"]}
+    model.add_items(again.item_features(table))
+    new = model.model.item_table()[-2:]
+    assert not torch.allclose(new[0], new[1])
