@@ -70,6 +70,13 @@ class ItemEmbedding(nn.Module):
         """Size of the catalog."""
         return self.present.shape[0]
 
+    def trained_items(self) -> torch.Tensor | None:
+        """(n,) ascending items with an id embedding of their own; `None` if all have one, or no item can."""
+        ids = [index for index, modality in enumerate(self.modalities) if modality.kind == "id"]
+        if not ids or self.present[:, ids[0]].all():
+            return None
+        return self.present[:, ids[0]].nonzero().squeeze(1)
+
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         """Embeddings of `items`."""
         return self.embed(items)[0]

@@ -68,7 +68,11 @@ class ItemRows:
 
     def __getitem__(self, items: torch.Tensor) -> torch.Tensor:
         """Vectors of `items`, any shape (...) to (..., hidden)."""
-        return self.vectors[items if self.items is None else torch.searchsorted(self.items, items)]
+        return self.vectors[self.index(items)]
+
+    def index(self, items: torch.Tensor) -> torch.Tensor:
+        """Rows at which `items` stand."""
+        return items if self.items is None else torch.searchsorted(self.items, items)
 
 
 class LLM4RecHead(nn.Module):
@@ -463,7 +467,11 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
     def _rows_for_loss(
         self, input_ids: torch.Tensor | None, labels: torch.Tensor
     ) -> tuple[ItemRows, torch.Tensor | None]:
-        """Embeddings of the items that one loss needs: the whole catalog, or batch items and sampled negatives."""
+        """Embeddings of the items that one loss needs, and the sampled negatives.
+
+        The items are the whole catalog, or those of the batch and the negatives. Items that no training event could
+        have chosen do not compete: a softmax would only ever push them, and the content they share, away.
+        """
         vocabulary, count = self.config.text_vocab_size, self.config.num_negatives
         if not count or count >= self.num_items:
             if self.num_items > self.config.max_full_softmax_items:
@@ -472,10 +480,16 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
                     f"{self.config.max_full_softmax_items}. Set num_negatives (1024 is a good start), or raise "
                     "the limit."
                 )
-            return ItemRows(self.model.item_table()), None
-        negatives = torch.randint(self.num_items, (count,), device=labels.device).unique()
+            negatives = None
+            candidates = self.model.item_embedding.trained_items()
+            if candidates is None:
+                return ItemRows(self.model.item_table()), None
+        else:
+            trained = self.model.item_embedding.trained_items()
+            drawn = torch.randint(self.num_items if trained is None else len(trained), (count,), device=labels.device)
+            candidates = negatives = (drawn if trained is None else trained[drawn]).unique()
         tokens = labels.flatten() if input_ids is None else torch.cat([input_ids.flatten(), labels.flatten()])
-        needed = torch.cat([tokens[tokens >= vocabulary] - vocabulary, negatives]).unique()
+        needed = torch.cat([tokens[tokens >= vocabulary] - vocabulary, candidates]).unique()
         return ItemRows(self.model.item_embedding(needed), needed), negatives
 
     def _loss(
@@ -495,10 +509,14 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             item_states, targets = states[is_item], labels[is_item] - vocabulary
             bias = None if input_ids is None else self._repeat_bias(input_ids[:, :-1], is_item)
             if negatives is None:
-                total = total + full_softmax_loss(item_states, rows.vectors, targets, smoothing, bias)
+                if bias is not None:
+                    bias.items = rows.index(bias.items)
+                total = total + full_softmax_loss(item_states, rows.vectors, rows.index(targets), smoothing, bias)
             else:
+                trained = self.model.item_embedding.trained_items()
+                competing = self.num_items if trained is None else len(trained)
                 total = total + sampled_softmax_loss(
-                    item_states, rows[targets], rows[negatives], targets, negatives, self.num_items, smoothing, bias
+                    item_states, rows[targets], rows[negatives], targets, negatives, competing, smoothing, bias
                 )
         if is_text.any():
             logits = self.lm_head(states[is_text]).float()

@@ -125,3 +125,37 @@ def test_a_softmax_over_too_many_items_is_refused_with_the_way_out(tiny, process
     ids = processor(histories=[["i0", "i4"]], return_tensors="pt")["input_ids"]
     with pytest.raises(ValueError, match=r"max_full_softmax_items=5\. Set num_negatives"):
         model(ids, labels=ids)
+
+
+@pytest.mark.parametrize("num_negatives", [0, 6])
+def test_items_that_training_never_saw_do_not_compete(tiny, processor, num_negatives):
+    model = tiny.model(processor, num_negatives=num_negatives)
+    item_embedding = model.model.item_embedding
+    item_embedding.present[[2, 5], 0] = False
+    items = torch.tensor([[1, 0, 3, 7, 8]])
+    input_ids = torch.where(torch.arange(5) == 0, 1, items + model.config.text_vocab_size)
+    torch.manual_seed(0)
+    loss = model(input_ids=input_ids, labels=input_ids.masked_fill(input_ids < 16, -100)).loss
+    with torch.no_grad():
+        item_embedding.features.modality_4[[2, 5]] += 5.0
+    torch.manual_seed(0)
+    again = model(input_ids=input_ids, labels=input_ids.masked_fill(input_ids < 16, -100)).loss
+    assert torch.equal(loss, again)
+    with torch.no_grad():
+        item_embedding.features.modality_4[0] += 5.0
+    torch.manual_seed(0)
+    assert not torch.equal(model(input_ids=input_ids, labels=input_ids.masked_fill(input_ids < 16, -100)).loss, loss)
+
+
+def test_an_item_without_an_id_can_be_a_target(tiny, processor):
+    model = tiny.model(processor)
+    model.model.item_embedding.present[[2, 5], 0] = False
+    input_ids = torch.tensor([[1, model.config.text_vocab_size + 2, model.config.text_vocab_size + 3]])
+    labels = input_ids.masked_fill(input_ids < model.config.text_vocab_size, -100)
+    with torch.no_grad():
+        states = model.model(input_ids).last_hidden_state[0, :2]
+        scores = states @ model.model.item_embedding.table().T
+        scores[1] += torch.zeros(12).index_fill(0, torch.tensor([2]), model.model.repeat_bias(torch.tensor([0])).item())
+        scores[:, 5] = -torch.inf
+    expected = F.cross_entropy(scores, torch.tensor([2, 3]))
+    torch.testing.assert_close(model(input_ids=input_ids, labels=labels).loss.detach(), expected)
