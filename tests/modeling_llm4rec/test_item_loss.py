@@ -155,7 +155,7 @@ def test_an_item_without_an_id_can_be_a_target(tiny, processor):
     with torch.no_grad():
         states = model.model(input_ids).last_hidden_state[0, :2]
         scores = states @ model.model.item_embedding.table().T
-        scores[1] += torch.zeros(12).index_fill(0, torch.tensor([2]), model.model.repeat_bias(torch.tensor([0])).item())
+        scores[1, 2] += model.model.repeat_bias(torch.tensor([0])).item()
         scores[:, 5] = -torch.inf
     expected = F.cross_entropy(scores, torch.tensor([2, 3]))
     torch.testing.assert_close(model(input_ids=input_ids, labels=labels).loss.detach(), expected)
