@@ -77,6 +77,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    split: Split | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> TrainReport:
@@ -88,6 +89,7 @@ def train(
         output: the model folder. While training it holds `checkpoints/`, removed at the end.
         resume: go on from the last checkpoint in `output`.
         overwrite: replace an existing model.
+        split: learn from this split of the data in place of the recipe's.
         say: told one line per step.
         progress: show progress bars.
 
@@ -115,7 +117,7 @@ def train(
         check_output(output, data.folder, last is not None, overwrite)
     started = time.perf_counter()
     set_seed(recipe.training.seed)
-    split = split_of(data, recipe)
+    split = split if split is not None else split_of(data, recipe)
     processor = build_processor(data, recipe, split)
     model = build_model(processor, recipe, split.train, data.folder / "text_vectors", progress)
     say(_describe(model, processor, split))

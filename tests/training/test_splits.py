@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm4rec.training.data.prepared import Interactions
-from llm4rec.training.data.splits import global_time, leave_one_out
+from llm4rec.training.data.splits import cold_items, global_time, leave_one_out
 
 
 def interactions_of(histories, times=None, ratings=None, num_items=50):
@@ -77,6 +77,59 @@ def test_leave_one_out_history_and_target_are_a_prefix_of_the_users_events(histo
         for user, target, history in zip(cases.users, cases.targets, histories_of(cases.histories), strict=True):
             assert [*history, target] == histories[user][: len(histories[user]) - held_out + 1]
     assert histories_of(split.train) == [h[:-2] if len(h) >= min_events else h for h in histories]
+
+
+def test_cold_items_are_asked_for_in_the_test_and_nowhere_else():
+    data = interactions_of(
+        [[1, 2, 3, 4], [5, 4, 6, 4], [4, 2, 4], [1, 2, 4, 3]], times=[[1, 2, 3, 4]] * 2 + [[1, 2, 3]] + [[1, 2, 3, 4]]
+    )
+    seed = next(seed for seed in range(99) if cold_items_of(data, seed) == [4])
+    split = cold_items(data, share=0.15, seed=seed)
+    assert histories_of(split.train) == [[1, 2], [5], [], [1, 2]]
+    assert split.validation.users.tolist() == [0, 1]  # user 2 has no history left, user 3 was asked for item 4
+    assert histories_of(split.validation.histories) == [[1, 2], [5]]
+    assert split.validation.without_history == 1
+    assert split.test.users.tolist() == [0, 1, 2]
+    assert split.test.targets.tolist() == [4, 4, 4]
+    assert histories_of(split.test.histories) == [[1, 2, 3], [5, 6], [2]]
+    assert split.test.histories.timestamps.tolist() == [1, 2, 3, 1, 3, 2]
+    assert split.train.num_items == data.num_items
+
+
+def cold_items_of(data, seed):
+    try:
+        return cold_items(data, share=0.15, seed=seed).cold.tolist()
+    except ValueError:
+        return []
+
+
+def test_the_seed_decides_which_items_are_cold_and_the_share_how_many():
+    data = interactions_of([list(range(start, start + 10)) for start in range(0, 40, 2)])
+    first, again, other = (cold_items(data, share=0.2, seed=seed).cold.tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert len(first) == round(0.2 * 48)
+
+
+def test_cold_items_says_what_to_do_when_nothing_is_left():
+    with pytest.raises(ValueError, match=r"leaves (train|validation|test) empty. Choose another share or seed"):
+        cold_items(interactions_of([[1, 2, 3]]), share=0.9)
+    with pytest.raises(ValueError, match=r"expected a share of the items in \(0, 1\)"):
+        cold_items(interactions_of([[1, 2, 3]]), share=1.0)
+
+
+@given(histories_strategy, st.floats(0.05, 0.6), st.integers(0, 9))
+def test_no_cold_item_is_in_any_sequence_and_every_test_target_is_cold(histories, share, seed):
+    try:
+        split = cold_items(interactions_of(histories), share, seed)
+    except ValueError:
+        return
+    cold = set(split.cold.tolist())
+    for sequences in (split.train, split.validation.histories, split.test.histories):
+        assert not cold & set(sequences.items.tolist())
+    assert not cold & set(split.validation.targets.tolist())
+    assert cold >= set(split.test.targets.tolist())
+    for cases in (split.validation, split.test):
+        assert (cases.histories.lengths > 0).all()
 
 
 def test_global_time_cuts_all_users_at_the_same_two_moments():

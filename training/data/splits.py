@@ -1,9 +1,9 @@
 """Train, validation and test splits of interaction histories.
 
 The trainer learns from :attr:`Split.train`; the evaluator ranks the catalog for every case of an
-:class:`EvaluationSet`. Both splits keep the order of each user's history: nothing that a model may learn from or sees
+:class:`EvaluationSet`. All splits keep the order of each user's history: nothing that a model may learn from or sees
 as history comes after the target it is asked for in that user's history. Only :func:`global_time` also keeps one
-user's future out of another user's past.
+user's future out of another user's past. :func:`cold_items` asks for items that nobody could learn about.
 """
 
 from __future__ import annotations
@@ -43,16 +43,18 @@ class Split:
     """One way of dividing a data set.
 
     Attributes:
-        name: `leave_one_out` or `global_time`; it goes into every report.
+        name: `leave_one_out`, `global_time` or `cold_items`; it goes into every report.
         train: what may be learned from; all users of the data set in their order, those without events too.
         validation: cases for choosing hyper-parameters and for early stopping.
         test: cases for the numbers that are reported.
+        cold: (n,) int64 items that are kept from training on purpose, ascending; `None` where none are.
     """
 
     name: str
     train: Interactions
     validation: EvaluationSet
     test: EvaluationSet
+    cold: np.ndarray | None = None
 
 
 def leave_one_out(interactions: Interactions, min_events: int = 3) -> Split:
@@ -141,6 +143,66 @@ def global_time(interactions: Interactions, validation: float = 0.1, test: float
         train=train,
         validation=_first_after(interactions, train.lengths, until_test.lengths),
         test=_first_after(interactions, until_test.lengths, interactions.lengths),
+    )
+
+
+def cold_items(interactions: Interactions, share: float = 0.05, seed: int = 0, min_events: int = 3) -> Split:
+    """:func:`leave_one_out` for items that arrived after training: test targets are items that training never saw.
+
+    A share of the items that have events is drawn by the seed and held out. They stay in the catalog, so every test
+    case ranks them among all others.
+
+    - `train`: as in leave-one-out, without the events of held-out items.
+    - `validation`: the leave-one-out cases whose target is not held out; held-out items are taken out of the
+      histories. What is chosen by it is chosen without knowing a held-out item.
+    - `test`: the leave-one-out cases whose target is held out; held-out items are taken out of the histories, so that
+      all models read the same evidence, those too that cannot read an item without training events. A user who had
+      nothing else is counted in `without_history`.
+
+    Args:
+        share: of the items with events, in (0, 1); at least one is held out.
+        seed: of the draw.
+        min_events: as in :func:`leave_one_out`, counted before items are held out.
+
+    Raises:
+        ValueError: if an argument is outside its range, or there is nothing to train on, validate or test with.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share is {share}, expected a share of the items in (0, 1), such as 0.05.")
+    whole = leave_one_out(interactions, min_events)
+    known = np.flatnonzero(interactions.item_counts())
+    count = max(1, round(share * len(known)))
+    cold = np.sort(np.random.default_rng(seed).choice(known, count, replace=False))
+    is_cold = np.zeros(interactions.num_items, dtype=bool)
+    is_cold[cold] = True
+    split = Split(
+        name="cold_items",
+        train=whole.train.keep(~is_cold[whole.train.items]),
+        validation=_without_items(whole.validation, is_cold, asked=~is_cold),
+        test=_without_items(whole.test, is_cold, asked=is_cold),
+        cold=cold,
+    )
+    sizes = {"train": len(split.train.items), "validation": len(split.validation), "test": len(split.test)}
+    for name, size in sizes.items():
+        if not size:
+            raise ValueError(
+                f"Holding out {count} of {len(known)} items leaves {name} empty. Choose another share or seed, or "
+                "gather more events."
+            )
+    return split
+
+
+def _without_items(cases: EvaluationSet, hidden: np.ndarray, asked: np.ndarray) -> EvaluationSet:
+    """The cases whose target is `asked`, with the `hidden` items (each (items,) bool) out of the histories."""
+    wanted = asked[cases.targets]
+    histories = cases.histories.keep(~hidden[cases.histories.items])
+    chosen = np.flatnonzero(wanted & (histories.lengths > 0))
+    return EvaluationSet(
+        users=cases.users[chosen],
+        targets=cases.targets[chosen],
+        histories=histories.take(chosen),
+        target_timestamps=None if cases.target_timestamps is None else cases.target_timestamps[chosen],
+        without_history=int(wanted.sum()) - len(chosen),
     )
 
 
