@@ -2,96 +2,183 @@
 
     python benchmarks/run.py amazon-beauty llm4rec --seed 0 --data $DATA --text-encoder $TEXT_ENCODER
 
-The row goes to `benchmarks/results/<dataset>/<model>-seed<k>.json` (no seed for models that draw no random numbers).
-The epoch is chosen on validation; the row holds test metrics, and validation metrics under `validation/`.
+The row goes to `benchmarks/results/<dataset>/<model>-seed<k>.json` (no seed for models that draw no random numbers),
+the rank of every test target to `benchmarks/ranks/`, for `benchmarks/compare.py`. Everything is chosen on validation;
+the row holds test metrics, and validation metrics under `validation/`.
+
+With `--protocol cold_items` the seed also draws the items that training never sees.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm4rec.configuration.recipe import Recipe
-from llm4rec.training.baselines.named import BASELINES, make_baseline
-from llm4rec.training.build import split_of
-from llm4rec.training.data.prepare import prepare
+import numpy as np
+from llm4rec.benchmarks.data_sets import DATA_SETS, judge, prepared
+from llm4rec.benchmarks.recommenders import (
+    CLASSICAL,
+    LLM4REC,
+    Fitted,
+    encode_texts,
+    fit_classical,
+    fit_llm4rec,
+    recipe_of,
+)
+from llm4rec.benchmarks.saved_ranks import RANKS, SavedRanks, run_name
 from llm4rec.training.data.prepared import PreparedData
-from llm4rec.training.evaluate import load_recommender
-from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
+from llm4rec.training.data.splits import Split, cold_items, leave_one_out
+from llm4rec.training.evaluation.diversity import cosine_similarity, intra_list_diversity, jaccard_similarity
+from llm4rec.training.evaluation.evaluation_result import PROTOCOLS, EvaluationResult
+from llm4rec.training.evaluation.list_statistics import ListFacts
 from llm4rec.training.evaluation.report import report_row
-from llm4rec.training.train import train
-from llm4rec.training.trainer import ModelScorer
 
 RESULTS = Path(__file__).parent / "results"
-
-DATASETS = {
-    "amazon-beauty": {"source": "sequences", "folder": "amazon-beauty", "recipe": "amazon-beauty"},
-    "ml-latest-small": {"source": "movielens", "folder": "ml-latest-small", "recipe": "movielens"},
-    "ml-1m": {"source": "movielens", "folder": "ml-1m", "recipe": "movielens"},
-}
-EASE_L2 = {"ml-latest-small": 200.0}
-"""Ridge of EASE per data set, where it is not the class's default: fewer users need less."""
-VARIANTS: dict[str, list[str]] = {
-    "llm4rec": [],
-    "llm4rec-without-text": ["data.modalities=[category_paths_json, s3rec_attribute_ids]"],
-    "llm4rec-without-categories": ["data.modalities=[title]"],
-    "llm4rec-id-only": ["data.modalities=[]"],
-}
-"""Recipe overrides of each variant of the model."""
+SPLITS = ("leave_one_out", "cold_items")
+PEERS = ()
 
 
-def run(dataset: str, model: str, seed: int, data_root: Path, text_encoder: str | None, overrides: list[str]) -> Path:
-    """Prepare, fit, evaluate; write the row and return its path."""
-    spec = DATASETS[dataset]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "data"
-        prepare(spec["source"], data_root / spec["folder"], folder)
-        data = PreparedData.load(folder)
-        recipe = Recipe.load(spec["recipe"], [*VARIANTS.get(model, []), *overrides, f"training.seed={seed}"])
-        if text_encoder:
-            recipe.data.text_encoder = text_encoder
-        split = split_of(data, recipe)
-        evaluator = RankingEvaluator(split.test)
-        started = time.perf_counter()
-        config: dict[str, Any] = {}
-        validation: dict[str, float] = {}
-        if model in BASELINES:
-            baseline = make_baseline(model)
-            if model.startswith("ease"):
-                baseline.l2 = EASE_L2.get(dataset, baseline.l2)
-            config = dict(vars(baseline))
-            scorer: Any = baseline.fit(split.train).score
-        else:
-            report = train(data, recipe, Path(scratch) / "model", progress=False)
-            scorer = ModelScorer(*load_recommender(report.output))
-            config = recipe.to_dict()
-            if text_encoder:
-                config["data"]["text_encoder"] = (
-                    Path(text_encoder).name if Path(text_encoder).exists() else text_encoder
-                )
-            validation = {f"validation/{name}": value for name, value in report.validation.items()}
-        result = evaluator.evaluate(scorer)
-        seconds = time.perf_counter() - started
-    command = f"python benchmarks/run.py {dataset} {model} --data $DATA"
-    if model not in BASELINES:
-        command += f" --seed {seed}" + (" --text-encoder $TEXT_ENCODER" if text_encoder else "")
-        command += "".join(f" --set {override}" for override in overrides)
+@dataclass
+class Run:
+    """One run, as the command line asks for it.
+
+    Attributes:
+        dataset: of `DATA_SETS`.
+        model: a recommender's name.
+        seed: of the model and of the draw of cold items.
+        protocol: of `SPLITS`.
+        data: folder that holds the raw data sets.
+        text_encoder: sentence-transformers id or folder; `None`: the recipe's.
+        overrides: of the recipe, `section.field=value`.
+        label: the model's name in tables, where overrides make it another.
+        work: folder that keeps prepared data and text vectors between runs; `None`: nothing is kept.
+    """
+
+    dataset: str
+    model: str
+    seed: int = 0
+    protocol: str = "leave_one_out"
+    data: Path | None = None
+    text_encoder: str | None = None
+    overrides: list[str] = field(default_factory=list)
+    label: str | None = None
+    work: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The model's name in tables."""
+        return self.label or self.model
+
+    @property
+    def row_seed(self) -> int | None:
+        """The seed, where it changes anything."""
+        return None if self.model in CLASSICAL and self.protocol == "leave_one_out" else self.seed
+
+    @property
+    def command(self) -> str:
+        """What to paste to make the row again."""
+        parts = ["python benchmarks/run.py", self.dataset, self.model]
+        parts += [f"--protocol {self.protocol}"] if self.protocol != "leave_one_out" else []
+        parts += ["--data $DATA"] if DATA_SETS[self.dataset].source else []
+        parts += [f"--seed {self.seed}"] if self.row_seed is not None else []
+        parts += ["--text-encoder $TEXT_ENCODER"] if self.text_encoder else []
+        parts += [f"--set {shlex.quote(override)}" for override in self.overrides]
+        parts += [f"--as {self.label}"] if self.label else []
+        return " ".join(parts)
+
+
+def split_of(run: Run, data: PreparedData) -> Split:
+    """The split that the run asks for."""
+    if run.protocol == "cold_items":
+        return cold_items(data.interactions, seed=run.seed)
+    return leave_one_out(data.interactions)
+
+
+def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any], SavedRanks]:
+    """Fit and judge; returns the row and what is kept of every case."""
+    split = split_of(run, data)
+    dataset = DATA_SETS[run.dataset]
+    evaluator = judge(data, dataset, split)
+    recipe = None
+    if run.model in LLM4REC:
+        overrides = [f"data.text_encoder={run.text_encoder}"] if run.text_encoder else []
+        recipe = recipe_of(run.model, run.dataset, dataset.recipe, data, overrides + run.overrides, run.seed)
+        encode_texts(data, recipe, split)
+    started = time.perf_counter()
+    fitted: Fitted
+    if recipe is not None:
+        fitted = fit_llm4rec(data, recipe, split, scratch / "model")
+    else:
+        fitted = fit_classical(run.model, data, split, run.text_encoder)
+    result = evaluator.evaluate(fitted.score)
+    seconds = time.perf_counter() - started
+    facts = {"cases": len(split.test), "items": data.interactions.num_items}
+    if split.cold is not None:
+        facts["cold_items"] = len(split.cold)
     row = report_row(
-        dataset,
-        model,
+        run.dataset,
+        run.name,
         split.name,
-        result.metrics | validation,
-        seed=None if model in BASELINES else seed,
+        result.metrics
+        | group_metrics(result)
+        | {f"validation/{name}": value for name, value in fitted.validation.items()},
+        seed=run.row_seed,
         seconds=seconds,
-        command=command,
-        config=config,
+        command=run.command,
+        config=facts | fitted.config,
     )
-    name = model if model in BASELINES else f"{model}-seed{seed}"
-    path = RESULTS / dataset / f"{name}.json"
+    saved = SavedRanks(
+        users=result.users,
+        targets=split.test.targets,
+        ranks=result.ranks,
+        num_items=result.num_items,
+        values=diversity_values(result, evaluator.facts),
+    )
+    return row, saved
+
+
+def group_metrics(result: EvaluationResult) -> dict[str, float]:
+    """Accuracy of each group of users, `filtered/ndcg@10/gender`-like, flat as a row needs it."""
+    return {
+        f"{metric}/{group}": value
+        for group, metrics in result.groups.items()
+        for metric, value in metrics.items()
+        if metric.endswith("@10")
+    }
+
+
+def diversity_values(result: EvaluationResult, facts: ListFacts, k: int = 10, block: int = 2048) -> dict[str, Any]:
+    """Intra-list diversity of every case, for paired comparisons; NaN where a list has none."""
+    values = {}
+    for protocol in PROTOCOLS:
+        lists = result.lists[protocol][:, :k]
+        for name, similarity, known in (
+            ("category_diversity", jaccard_similarity, facts.categories),
+            ("vector_diversity", cosine_similarity, facts.vectors),
+        ):
+            parts = [
+                intra_list_diversity(similarity(lists[start : start + block], known))
+                for start in range(0, len(lists), block)
+            ]
+            values[f"{protocol}/{name}@{k}"] = np.concatenate(parts)
+    return values
+
+
+def run_benchmark(run: Run, results: Path = RESULTS, ranks: Path = RANKS) -> Path:
+    """Prepare, fit, judge; write the row and the ranks and return the row's path."""
+    with tempfile.TemporaryDirectory() as scratch:
+        work = run.work or Path(scratch) / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        row, saved = measure(run, prepared(run.dataset, run.data, work), Path(scratch))
+    name = run_name(run.name, run.protocol, run.row_seed)
+    saved.save(ranks / run.dataset / f"{name}.npz")
+    path = results / run.dataset / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
     return path
@@ -100,14 +187,28 @@ def run(dataset: str, model: str, seed: int, data_root: Path, text_encoder: str 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("dataset", choices=sorted(DATASETS))
-    parser.add_argument("model", choices=[*BASELINES, *VARIANTS])
+    parser.add_argument("dataset", choices=sorted(DATA_SETS))
+    parser.add_argument("model", choices=[*CLASSICAL, *LLM4REC, *PEERS])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the raw data sets")
+    parser.add_argument("--protocol", choices=SPLITS, default=SPLITS[0])
+    parser.add_argument("--data", type=Path, help="folder that holds the raw data sets")
     parser.add_argument("--text-encoder", help="sentence-transformers id or folder; default: the recipe's")
     parser.add_argument("--set", action="append", default=[], help="recipe override, section.field=value")
+    parser.add_argument("--as", dest="label", help="name in tables, where --set makes it another model")
+    parser.add_argument("--work", type=Path, help="keep prepared data and text vectors here between runs")
     args = parser.parse_args()
-    path = run(args.dataset, args.model, args.seed, args.data, args.text_encoder, args.set)
+    run = Run(
+        dataset=args.dataset,
+        model=args.model,
+        seed=args.seed,
+        protocol=args.protocol,
+        data=args.data,
+        text_encoder=args.text_encoder,
+        overrides=args.set,
+        label=args.label,
+        work=args.work,
+    )
+    path = run_benchmark(run)
     metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
     print(path, {name: round(value, 4) for name, value in metrics.items() if name.endswith("@10")})
 

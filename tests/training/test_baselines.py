@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from llm4rec.training.baselines.content_neighbours import ContentNeighbours
 from llm4rec.training.baselines.item_knn import ItemKNN
 from llm4rec.training.baselines.popularity import Popularity
 from llm4rec.training.data.prepared import Interactions
@@ -48,6 +49,46 @@ def test_item_knn_agrees_with_dense_cosine_similarity(train, histories):
     seen = np.array([[item in history for item in range(9)] for history in histories], dtype=float)
     scores = ItemKNN().fit(interactions_of(train, 9)).score(interactions_of(histories, 9))
     np.testing.assert_allclose(scores, seen @ similarity, rtol=1e-5, atol=1e-6)
+
+
+def test_an_item_speaks_only_for_its_most_similar_neighbours():
+    train = interactions_of([[0, 1], [0, 1], [0, 2], [3, 2]], num_items=4)
+    to_1, to_2 = 2 / np.sqrt(3 * 2), 1 / np.sqrt(3 * 2)
+    history = interactions_of([[0]], num_items=4)
+    assert ItemKNN().fit(train).score(history)[0] == pytest.approx([0, to_1, to_2, 0])
+    assert ItemKNN(neighbours=1).fit(train).score(history)[0] == pytest.approx([0, to_1, 0, 0])
+
+
+@given(histories_strategy, histories_strategy)
+def test_as_many_neighbours_as_items_are_all_of_them(train, histories):
+    train, histories = interactions_of(train, 9), interactions_of(histories, 9)
+    whole, cut = (ItemKNN(neighbours=n).fit(train).score(histories) for n in (None, 9))
+    np.testing.assert_array_equal(cut, whole)
+
+
+def test_content_neighbours_of_a_small_world_by_hand():
+    vectors = np.array([[2, 0], [0, 3], [1, 1], [0, 0]])
+    model = ContentNeighbours(vectors, recency=0.5).fit(interactions_of([[0]], num_items=4))
+    scores = model.score(interactions_of([[0], [0, 1], [3], []], num_items=4))
+    root = np.sqrt(0.5)
+    both = np.array([0.5, 1]) / np.sqrt(1.25)
+    expected = [[1, 0, root, 0], [*both, both.sum() * root, 0], [0] * 4, [0] * 4]
+    assert scores == pytest.approx(np.array(expected), abs=1e-6)
+    assert scores.dtype == np.float32
+
+
+def test_centring_takes_out_what_all_items_share():
+    vectors = np.array([[9, 1, 0], [9, -1, 0], [9, 0, 1], [9, 0, -1]])
+    train = interactions_of([[0]], num_items=4)
+    history = interactions_of([[0]], num_items=4)
+    assert ContentNeighbours(vectors).fit(train).score(history).min() > 0.9
+    centred = ContentNeighbours(vectors, centred=True).fit(train).score(history)
+    assert centred == pytest.approx(np.array([[1, -1, 0, 0]]), abs=1e-6)
+
+
+def test_content_neighbours_need_a_vector_for_every_item():
+    with pytest.raises(ValueError, match="vectors has 3 rows, expected one for each of 4 items"):
+        ContentNeighbours(np.eye(3)).fit(interactions_of([[0]], num_items=4))
 
 
 @given(histories_strategy, histories_strategy)

@@ -18,23 +18,27 @@ class ItemKNN(Baseline):
         S_{ji} = \frac{(X^\top X)_{ji}}{\sqrt{(X^\top X)_{jj} (X^\top X)_{ii}}} \; (j \ne i), \quad S_{ii} = 0
 
     the cosine item-based method of Sarwar et al., *Item-based collaborative filtering recommendation algorithms*,
-    WWW 2001, with all neighbours kept. :math:`w_{uj}` is 1, or with `recency` :math:`\rho` it is :math:`\rho^a` for an
-    item that was last seen a events before the end of the history.
+    WWW 2001. With `neighbours`, row j of S keeps only its n largest entries. :math:`w_{uj}` is 1, or with `recency`
+    :math:`\rho` it is :math:`\rho^a` for an item that was last seen a events before the end of the history.
 
     Keeps S in memory, with an entry for every pair of items that some user had both of: meant for catalogs of up to
     some ten thousand items.
 
     Args:
         recency: decay of an event's weight per newer event, in (0, 1]; `None` weighs the whole history alike.
+        neighbours: most similar items that each item of the history speaks for, at least 1; `None` keeps all.
 
     Raises:
-        ValueError: if `recency` is outside (0, 1].
+        ValueError: if an argument is outside its range.
     """
 
-    def __init__(self, recency: float | None = None) -> None:
+    def __init__(self, recency: float | None = None, neighbours: int | None = None) -> None:
         if recency is not None and not 0 < recency <= 1:
             raise ValueError(f"recency is {recency}, expected a decay in (0, 1], or None for no decay.")
+        if neighbours is not None and neighbours < 1:
+            raise ValueError(f"neighbours is {neighbours}, expected at least 1, or None for all.")
         self.recency = recency
+        self.neighbours = neighbours
 
     def _fit(self, train: Interactions) -> None:
         owned = history_matrix(train)
@@ -44,6 +48,12 @@ class ItemKNN(Baseline):
         others = rows != columns
         rows, columns = rows[others], columns[others]
         cosine = together.data[others] / (norms[rows] * norms[columns])
+        if self.neighbours is not None:
+            best_first = np.lexsort((-cosine, rows))
+            starts = np.searchsorted(rows[best_first], np.arange(train.num_items))
+            place = np.arange(len(rows)) - starts[rows[best_first]]
+            kept = best_first[place < self.neighbours]
+            rows, columns, cosine = rows[kept], columns[kept], cosine[kept]
         self.similarity = sparse.csr_array((cosine.astype(np.float32), (rows, columns)), shape=together.shape)
 
     def _score(self, histories: Interactions) -> np.ndarray:

@@ -1,0 +1,110 @@
+"""The recommenders of the benchmarks by name: each becomes a function that scores the catalog.
+
+| names | what |
+| --- | --- |
+| `popularity itemknn ease transitions …` | classical, as `llm4rec evaluate` fits them |
+| the same with `-tuned` | hyper-parameters chosen on validation |
+| `text-neighbours` | nearest titles to the history, tuned likewise |
+| `sasrec sasrec-sampled` | LLM4Rec that reads item ids alone, with the full softmax or 256 negatives |
+| `llm4rec` and its ablations | the recipe of the data set |
+| `rectools-sasrec rectools-bert4rec` | another library, in an environment of its own |
+
+`benchmarks/run.py` fits one and has it judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from llm4rec.benchmarks.data_sets import title_vectors, validation_evaluator
+from llm4rec.benchmarks.tuned_baselines import DECAYS, GRIDS, tune
+from llm4rec.configuration.recipe import Recipe
+from llm4rec.training.baselines.content_neighbours import ContentNeighbours
+from llm4rec.training.baselines.named import BASELINES, make_baseline
+from llm4rec.training.build import build_processor
+from llm4rec.training.data.prepared import PreparedData
+from llm4rec.training.data.splits import Split
+from llm4rec.training.evaluate import load_recommender
+from llm4rec.training.evaluation.ranking_evaluator import Scorer
+from llm4rec.training.train import train
+from llm4rec.training.trainer import ModelScorer
+
+LLM4REC = ("llm4rec", "llm4rec-without-text", "llm4rec-without-categories", "sasrec", "sasrec-sampled")
+TUNED = tuple(f"{name}-tuned" for name in GRIDS)
+TEXT_NEIGHBOURS = "text-neighbours"
+CLASSICAL = (*BASELINES, *TUNED, TEXT_NEIGHBOURS)
+"""Draw no random numbers."""
+
+OVERRIDES: dict[tuple[str, str], list[str]] = {}
+"""(data set, model) → overrides of the data set's recipe, chosen on validation for that model."""
+
+
+@dataclass
+class Fitted:
+    """A recommender that is ready to be judged.
+
+    Attributes:
+        score: scores the catalog for histories.
+        config: everything that was configured or chosen.
+        validation: metrics of the validation cases.
+    """
+
+    score: Scorer
+    config: dict[str, Any]
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+def fit_classical(name: str, data: PreparedData, split: Split, text_encoder: str | None) -> Fitted:
+    """A recommender that is fitted in one pass, with its validation metrics."""
+    if name == TEXT_NEIGHBOURS:
+        vectors = title_vectors(data, text_encoder)
+        grid = {"centred": (False, True), "recency": (0.3, *DECAYS, 1.0)}
+        baseline, record = tune(lambda **settings: ContentNeighbours(vectors, **settings), grid, split)
+        record["text_encoder"] = encoder_name(text_encoder or "hashing")
+    elif name in TUNED:
+        baseline, record = tune(*GRIDS[name.removesuffix("-tuned")], split)
+    else:
+        baseline = make_baseline(name)
+        record = dict(vars(baseline))
+        baseline.fit(split.train)
+    validation = validation_evaluator(split.validation).evaluate(baseline.score).metrics
+    return Fitted(baseline.score, record, validation)
+
+
+def recipe_of(name: str, dataset: str, recipe: str, data: PreparedData, overrides: list[str], seed: int) -> Recipe:
+    """The recipe of the data set, with what makes the variant, what was tuned for it, and then what is asked for."""
+    kinds = {column: modality.kind for column, modality in data.schema.items.modalities.items()}
+    left_out = {"llm4rec-without-text": "text", "llm4rec-without-categories": "categorical"}
+    variant = []
+    if name.startswith("sasrec"):
+        variant = ["data.modalities=[]"]
+    elif name in left_out:
+        kept = [column for column, kind in kinds.items() if kind != left_out[name]]
+        variant = [f"data.modalities=[{', '.join(kept)}]"]
+    if name == "sasrec-sampled":
+        variant.append("model.num_negatives=256")
+    return Recipe.load(recipe, [*OVERRIDES.get((dataset, name), []), *variant, *overrides, f"training.seed={seed}"])
+
+
+def encode_texts(data: PreparedData, recipe: Recipe, split: Split) -> None:
+    """Put the text vectors into the cache, so that a run is as long with the first seed as with the others."""
+    build_processor(data, recipe, split).item_features(cache=data.folder / "text_vectors")
+
+
+def fit_llm4rec(data: PreparedData, recipe: Recipe, split: Split, output: Path) -> Fitted:
+    """Train, and load the model of the best validation epoch from its folder."""
+    report = train(data, recipe, output, split=split, progress=False)
+    model, processor = load_recommender(report.output)
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    config = recipe.to_dict()
+    config["data"]["text_encoder"] = encoder_name(recipe.data.text_encoder)
+    return Fitted(ModelScorer(model, processor), config, report.validation)
+
+
+def encoder_name(text_encoder: str) -> str:
+    """A Hub id as it is; of a folder its name alone."""
+    return Path(text_encoder).name if Path(text_encoder).exists() else text_encoder
