@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from llm4rec.training.evaluation.evaluation_result import PROTOCOLS, EvaluationResult
+from llm4rec.training.evaluation.metrics import RANK_METRICS
 
 RANKS = Path(__file__).parent / "ranks"
 
@@ -63,6 +64,10 @@ class SavedRanks:
                 num_items=int(arrays["num_items"]),
                 values={name.removesuffix(".value"): arrays[name] for name in arrays.files if name.endswith(".value")},
             )
+
+    def has(self, name: str) -> bool:
+        """Whether :meth:`metric` knows it."""
+        return name in self.values or name.split("/")[-1].split("@")[0] in RANK_METRICS
 
     def metric(self, name: str) -> np.ndarray:
         """(cases,) float64 of a metric, from the ranks or as it was saved."""
