@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from llm4rec.benchmarks.data_sets import title_vectors, validation_evaluator
-from llm4rec.benchmarks.tuned_baselines import DECAYS, GRIDS, tune
+from llm4rec.benchmarks.tuned_baselines import GRIDS, tune
 from llm4rec.configuration.recipe import Recipe
 from llm4rec.training.baselines.content_neighbours import ContentNeighbours
 from llm4rec.training.baselines.named import BASELINES, make_baseline
@@ -61,7 +61,7 @@ def fit_classical(name: str, data: PreparedData, split: Split, text_encoder: str
     """A recommender that is fitted in one pass, with its validation metrics."""
     if name == TEXT_NEIGHBOURS:
         vectors = title_vectors(data, text_encoder)
-        grid = {"centred": (False, True), "recency": (0.3, *DECAYS, 1.0)}
+        grid = {"centred": (False, True), "recency": (0.1, 0.3, 0.5, 0.7, 0.9)}
         baseline, record = tune(lambda **settings: ContentNeighbours(vectors, **settings), grid, split)
         record["text_encoder"] = encoder_name(text_encoder or "hashing")
     elif name in TUNED:
@@ -106,5 +106,8 @@ def fit_llm4rec(data: PreparedData, recipe: Recipe, split: Split, output: Path) 
 
 
 def encoder_name(text_encoder: str) -> str:
-    """A Hub id as it is; of a folder its name alone."""
-    return Path(text_encoder).name if Path(text_encoder).exists() else text_encoder
+    """A Hub id as it is; of a folder its name, with its parent's where it is just `model`."""
+    folder = Path(text_encoder)
+    if not folder.exists():
+        return text_encoder
+    return folder.name if folder.name != "model" else "/".join(folder.absolute().parts[-2:])

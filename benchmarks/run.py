@@ -36,6 +36,7 @@ from llm4rec.training.data.prepared import PreparedData
 from llm4rec.training.data.splits import Split, cold_items, leave_one_out
 from llm4rec.training.evaluation.diversity import cosine_similarity, intra_list_diversity, jaccard_similarity
 from llm4rec.training.evaluation.evaluation_result import PROTOCOLS, EvaluationResult
+from llm4rec.training.evaluation.intervals import intervals
 from llm4rec.training.evaluation.list_statistics import ListFacts
 from llm4rec.training.evaluation.report import report_row
 
@@ -126,6 +127,7 @@ def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any]
         run.name,
         split.name,
         result.metrics
+        | interval_metrics(result)
         | group_metrics(result)
         | {f"validation/{name}": value for name, value in fitted.validation.items()},
         seed=run.row_seed,
@@ -141,6 +143,12 @@ def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any]
         values=diversity_values(result, evaluator.facts),
     )
     return row, saved
+
+
+def interval_metrics(result: EvaluationResult) -> dict[str, float]:
+    """`<metric>/low` and `/high`: the ends of the 95 % bootstrap interval over users."""
+    found = intervals(result, [f"{protocol}/ndcg@10" for protocol in PROTOCOLS])
+    return {f"{name}/{end}": getattr(span, end) for name, span in found.items() for end in ("low", "high")}
 
 
 def group_metrics(result: EvaluationResult) -> dict[str, float]:
