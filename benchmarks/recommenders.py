@@ -20,8 +20,10 @@ from typing import Any
 
 import torch
 from llm4rec.benchmarks.data_sets import title_vectors, validation_evaluator
+from llm4rec.benchmarks.peers.exchange import run_rectools
 from llm4rec.benchmarks.tuned_baselines import GRIDS, tune
 from llm4rec.configuration.recipe import Recipe
+from llm4rec.configuration.typed_yaml import parse_yaml
 from llm4rec.training.baselines.content_neighbours import ContentNeighbours
 from llm4rec.training.baselines.named import BASELINES, make_baseline
 from llm4rec.training.build import build_processor
@@ -35,11 +37,18 @@ from llm4rec.training.trainer import ModelScorer
 LLM4REC = ("llm4rec", "llm4rec-without-text", "llm4rec-without-categories", "sasrec", "sasrec-sampled")
 TUNED = tuple(f"{name}-tuned" for name in GRIDS)
 TEXT_NEIGHBOURS = "text-neighbours"
+PEERS = ("rectools-sasrec", "rectools-bert4rec")
 CLASSICAL = (*BASELINES, *TUNED, TEXT_NEIGHBOURS)
 """Draw no random numbers."""
 
 OVERRIDES: dict[tuple[str, str], list[str]] = {}
 """(data set, model) → overrides of the data set's recipe, chosen on validation for that model."""
+PEER_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
+    ("amazon-beauty", "rectools-sasrec"): {"dropout_rate": 0.5, "n_blocks": 1},
+    ("ml-1m", "rectools-sasrec"): {"session_max_len": 200},
+    ("ml-latest-small", "rectools-sasrec"): {"session_max_len": 100},
+}
+"""(data set, model) → arguments of the peer's model, where they are not those of `peers/rectools_run.py`."""
 
 
 @dataclass
@@ -103,6 +112,31 @@ def fit_llm4rec(data: PreparedData, recipe: Recipe, split: Split, output: Path) 
     config = recipe.to_dict()
     config["data"]["text_encoder"] = encoder_name(recipe.data.text_encoder)
     return Fitted(ModelScorer(model, processor), config, report.validation)
+
+
+def fit_peer(
+    name: str, dataset: str, split: Split, seed: int, python: str | None, overrides: list[str], folder: Path
+) -> Fitted:
+    """Train another library's model in its own environment.
+
+    Args:
+        python: interpreter of that environment.
+        overrides: `argument=value` of the peer's model, `epochs` or `patience`.
+
+    Raises:
+        ValueError: without an interpreter, or on another split than leave-one-out, whose test histories are exactly
+            the train and validation events that the peer is given.
+    """
+    if python is None:
+        raise ValueError(f"{name} runs in an environment of its own: give its interpreter with --peer-python.")
+    if split.name != "leave_one_out":
+        raise ValueError(f"{name} on {split.name}: peers are given the leave_one_out split only.")
+    settings = dict(PEER_SETTINGS.get((dataset, name), {}))
+    for override in overrides:
+        argument, _, value = override.partition("=")
+        settings[argument] = parse_yaml(value, f"The value of {override!r}")
+    score, report = run_rectools(python, name.removeprefix("rectools-"), seed, split, folder, settings)
+    return Fitted(score, report, report.pop("validation"))
 
 
 def encoder_name(text_encoder: str) -> str:

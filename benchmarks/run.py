@@ -25,15 +25,17 @@ from llm4rec.benchmarks.data_sets import DATA_SETS, judge, prepared
 from llm4rec.benchmarks.recommenders import (
     CLASSICAL,
     LLM4REC,
+    PEERS,
     Fitted,
     encode_texts,
     fit_classical,
     fit_llm4rec,
+    fit_peer,
     recipe_of,
 )
 from llm4rec.benchmarks.saved_ranks import RANKS, SavedRanks, run_name
 from llm4rec.training.data.prepared import PreparedData
-from llm4rec.training.data.splits import Split, cold_items, leave_one_out
+from llm4rec.training.data.splits import Split, cold_items, global_time, leave_one_out
 from llm4rec.training.evaluation.diversity import cosine_similarity, intra_list_diversity, jaccard_similarity
 from llm4rec.training.evaluation.evaluation_result import PROTOCOLS, EvaluationResult
 from llm4rec.training.evaluation.intervals import intervals
@@ -41,8 +43,7 @@ from llm4rec.training.evaluation.list_statistics import ListFacts
 from llm4rec.training.evaluation.report import report_row
 
 RESULTS = Path(__file__).parent / "results"
-SPLITS = ("leave_one_out", "cold_items")
-PEERS = ()
+SPLITS = ("leave_one_out", "global_time", "cold_items")
 
 
 @dataclass
@@ -56,9 +57,10 @@ class Run:
         protocol: of `SPLITS`.
         data: folder that holds the raw data sets.
         text_encoder: sentence-transformers id or folder; `None`: the recipe's.
-        overrides: of the recipe, `section.field=value`.
+        overrides: of the recipe, `section.field=value`; of a peer, `argument=value`.
         label: the model's name in tables, where overrides make it another.
         work: folder that keeps prepared data and text vectors between runs; `None`: nothing is kept.
+        peer_python: interpreter of the environment of a peer.
     """
 
     dataset: str
@@ -70,6 +72,7 @@ class Run:
     overrides: list[str] = field(default_factory=list)
     label: str | None = None
     work: Path | None = None
+    peer_python: str | None = None
 
     @property
     def name(self) -> str:
@@ -79,7 +82,7 @@ class Run:
     @property
     def row_seed(self) -> int | None:
         """The seed, where it changes anything."""
-        return None if self.model in CLASSICAL and self.protocol == "leave_one_out" else self.seed
+        return None if self.model in CLASSICAL and self.protocol != "cold_items" else self.seed
 
     @property
     def command(self) -> str:
@@ -90,6 +93,7 @@ class Run:
         parts += [f"--seed {self.seed}"] if self.row_seed is not None else []
         parts += ["--text-encoder $TEXT_ENCODER"] if self.text_encoder else []
         parts += [f"--set {shlex.quote(override)}" for override in self.overrides]
+        parts += ["--peer-python $PEERS/bin/python"] if self.model in PEERS else []
         parts += [f"--as {self.label}"] if self.label else []
         return " ".join(parts)
 
@@ -98,6 +102,8 @@ def split_of(run: Run, data: PreparedData) -> Split:
     """The split that the run asks for."""
     if run.protocol == "cold_items":
         return cold_items(data.interactions, seed=run.seed)
+    if run.protocol == "global_time":
+        return global_time(data.interactions)
     return leave_one_out(data.interactions)
 
 
@@ -115,6 +121,9 @@ def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any]
     fitted: Fitted
     if recipe is not None:
         fitted = fit_llm4rec(data, recipe, split, scratch / "model")
+    elif run.model in PEERS:
+        folder = scratch / "peer"
+        fitted = fit_peer(run.model, run.dataset, split, run.seed, run.peer_python, run.overrides, folder)
     else:
         fitted = fit_classical(run.model, data, split, run.text_encoder)
     result = evaluator.evaluate(fitted.score)
@@ -204,6 +213,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="recipe override, section.field=value")
     parser.add_argument("--as", dest="label", help="name in tables, where --set makes it another model")
     parser.add_argument("--work", type=Path, help="keep prepared data and text vectors here between runs")
+    parser.add_argument("--peer-python", help="interpreter of the environment of a peer (peers/rectools_run.py)")
     args = parser.parse_args()
     run = Run(
         dataset=args.dataset,
@@ -215,6 +225,7 @@ def main() -> None:
         overrides=args.set,
         label=args.label,
         work=args.work,
+        peer_python=args.peer_python,
     )
     path = run_benchmark(run)
     metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
