@@ -45,7 +45,7 @@ class ListScorer:
     """Scores of lists that were made elsewhere: the first of a list stands highest, what is in none is minus infinity.
 
     A target outside its list thus ranks with all other such items, in the middle of what is left of the catalog: a
-    miss at every k below the length of the list.
+    miss, except in a catalog of some dozens.
 
     It has to be called with all cases in their order, as the evaluator does, since a history alone does not say whose
     it is.

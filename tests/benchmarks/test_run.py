@@ -1,0 +1,124 @@
+"""The benchmark runner on a tiny world: rows, kept ranks, and what is chosen on validation."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from llm4rec.benchmarks import recommenders, run
+from llm4rec.benchmarks.compare import compare
+from llm4rec.benchmarks.run import Run, run_benchmark
+from llm4rec.benchmarks.saved_ranks import SavedRanks
+from llm4rec.benchmarks.tuned_baselines import GRIDS, tune
+from llm4rec.training.baselines.item_knn import ItemKNN
+from llm4rec.training.data.splits import leave_one_out
+from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
+from llm4rec.training.evaluation.report import ROW_KEYS
+
+TINY = [
+    "data.max_history=8",
+    "model.text_config.hidden_size=16",
+    "model.text_config.intermediate_size=16",
+    "training.batch_size=16",
+    "training.epochs=1",
+]
+
+
+@pytest.fixture
+def measured(work, tmp_path):
+    """Run one benchmark of the tiny world; returns its row and what was kept of every case."""
+
+    def once(model, **kwargs):
+        path = run_benchmark(Run("world", model, work=work, **kwargs), tmp_path / "results", tmp_path / "ranks")
+        kept = SavedRanks.load(tmp_path / "ranks" / "world" / f"{path.stem}.npz")
+        return json.loads(path.read_text()), kept, path
+
+    return once
+
+
+def test_a_row_holds_accuracy_lists_groups_and_validation(measured):
+    row, kept, path = measured("transitions")
+    assert path.name == "transitions.json"
+    assert tuple(row) == ROW_KEYS
+    assert row["seed"] is None
+    metrics = row["metrics"]
+    for name in ("coverage", "novelty", "popularity_lift", "category_diversity", "vector_diversity", "gini", "hr_gap"):
+        assert f"filtered/{name}@10" in metrics
+    assert "validation/filtered/ndcg@10" in metrics
+    assert metrics["filtered/ndcg@10/low"] <= metrics["filtered/ndcg@10"] <= metrics["filtered/ndcg@10/high"]
+    assert len(kept.users) == row["config"]["cases"]
+
+
+def test_kept_ranks_and_diversities_give_the_means_of_the_row(measured):
+    row, kept, _ = measured("itemknn")
+    for metric in ("filtered/hr@10", "unfiltered/ndcg@10", "filtered/vector_diversity@10"):
+        assert np.nanmean(kept.metric(metric)) == pytest.approx(row["metrics"][metric], rel=1e-6)
+    assert kept.ranks["filtered"].dtype == np.int32
+
+
+def test_the_command_of_a_row_asks_for_the_same_run(monkeypatch, tmp_path):
+    asked = Run("amazon-beauty", "llm4rec", 3, "cold_items", tmp_path, "encoder", ["model.id_dropout=0.2"], "named")
+    made = []
+    row = tmp_path / "row.json"
+    row.write_text('{"metrics": {}}')
+    monkeypatch.setattr(run, "run_benchmark", lambda found: made.append(found) or row)
+    words = [{"$DATA": str(tmp_path), "$TEXT_ENCODER": "encoder"}.get(w, w) for w in shlex.split(asked.command)]
+    monkeypatch.setattr("sys.argv", words[1:])
+    run.main()
+    assert made == [asked]
+
+
+def test_a_tuned_baseline_says_what_was_chosen_and_from_what(shop):
+    split = leave_one_out(shop.interactions)
+    baseline, record = tune(*GRIDS["transitions"], split)
+    assert record["chosen"] == {"window": baseline.window, "recency": baseline.recency}
+    assert len(record["validation"]) == np.prod([len(values) for values in record["grid"].values()])
+    best = RankingEvaluator(split.validation, ks=(10,)).evaluate(baseline.score).metrics["filtered/ndcg@10"]
+    assert best == max(record["validation"].values())
+
+
+def test_tuning_looks_at_validation_only(shop):
+    split = leave_one_out(shop.interactions)
+    split.test = None
+    _, record = tune(ItemKNN, {"recency": (0.5, 1.0)}, split)
+    assert set(record["validation"]) == {"recency=0.5", "recency=1.0"}
+
+
+def test_sasrec_reads_ids_alone_and_the_ablations_leave_out_a_kind(shop):
+    read = {
+        name: recommenders.recipe_of(name, "world", "quickstart", shop, [], seed=4) for name in recommenders.LLM4REC
+    }
+    assert read["sasrec"].data.modalities == []
+    assert read["sasrec"].model.num_negatives == 0
+    assert read["sasrec-sampled"].model.num_negatives == 256
+    assert read["llm4rec-without-text"].data.modalities == ["category", "brand", "price"]
+    assert read["llm4rec-without-categories"].data.modalities == ["title", "description", "price"]
+    assert {recipe.training.seed for recipe in read.values()} == {4}
+
+
+def test_what_is_asked_for_overrules_what_was_tuned(shop, monkeypatch):
+    tuned = {("world", "sasrec"): ["training.weight_decay=0.3", "training.epochs=7"]}
+    monkeypatch.setattr(recommenders, "OVERRIDES", tuned)
+    recipe = recommenders.recipe_of("sasrec", "world", "quickstart", shop, ["training.epochs=2"], seed=0)
+    assert (recipe.training.weight_decay, recipe.training.epochs) == (0.3, 2)
+    other = recommenders.recipe_of("llm4rec", "world", "quickstart", shop, [], seed=0)
+    assert other.training.weight_decay != 0.3
+
+
+def test_cold_items_are_ranked_by_a_model_that_never_trained_on_them(measured, tmp_path):
+    row, kept, path = measured("llm4rec", protocol="cold_items", seed=1, overrides=TINY)
+    assert path.name == "llm4rec-cold-items-seed1.json"
+    assert (row["protocol"], row["seed"]) == ("cold_items", 1)
+    assert row["config"]["cold_items"] == 3
+    assert row["config"]["data"]["text_encoder"] == "hashing"
+    assert len(kept.users) == row["config"]["cases"] >= 1
+    neighbours, _, path = measured("text-neighbours", protocol="cold_items", seed=1)
+    assert path.name == "text-neighbours-cold-items-seed1.json"
+    assert set(neighbours["config"]["chosen"]) == {"centred", "recency"}
+    path = compare("world", "llm4rec", "text-neighbours", "cold_items", tmp_path / "results", tmp_path / "ranks")
+    assert path.name == "comparison-cold-items-llm4rec-vs-text-neighbours.json"
+
+
+def test_a_peer_without_its_environment_is_refused(measured):
+    with pytest.raises(ValueError, match="give its interpreter with --peer-python"):
+        measured("rectools-sasrec")
