@@ -7,6 +7,7 @@
 | `text-neighbours` | nearest titles to the history, tuned likewise |
 | `sasrec sasrec-sampled` | LLM4Rec that reads item ids alone, with the full softmax or 256 negatives |
 | `llm4rec` and its ablations | the recipe of the data set |
+| `llm4rec-diverse` | the same model, lists re-ordered for variety |
 | `rectools-sasrec rectools-bert4rec` | another library, in an environment of its own |
 
 `benchmarks/run.py` fits one and has it judged.
@@ -14,12 +15,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from llm4rec.benchmarks.data_sets import title_vectors, validation_evaluator
+from llm4rec.benchmarks.diverse_lists import choose_strength
 from llm4rec.benchmarks.peers.exchange import run_rectools
 from llm4rec.benchmarks.tuned_baselines import GRIDS, tune
 from llm4rec.configuration.recipe import Recipe
@@ -31,10 +34,13 @@ from llm4rec.training.data.prepared import PreparedData
 from llm4rec.training.data.splits import Split
 from llm4rec.training.evaluate import load_recommender
 from llm4rec.training.evaluation.ranking_evaluator import Scorer
-from llm4rec.training.train import train
+from llm4rec.training.load import RECIPE_FILE
+from llm4rec.training.run_folder import check_same_recipe
+from llm4rec.training.train import REPORT_FILE, train, with_absolute_paths
 from llm4rec.training.trainer import ModelScorer
 
-LLM4REC = ("llm4rec", "llm4rec-without-text", "llm4rec-without-categories", "sasrec", "sasrec-sampled")
+DIVERSE = "llm4rec-diverse"
+LLM4REC = ("llm4rec", DIVERSE, "llm4rec-without-text", "llm4rec-without-categories", "sasrec", "sasrec-sampled")
 TUNED = tuple(f"{name}-tuned" for name in GRIDS)
 TEXT_NEIGHBOURS = "text-neighbours"
 PEERS = ("rectools-sasrec", "rectools-bert4rec")
@@ -59,11 +65,13 @@ class Fitted:
         score: scores the catalog for histories.
         config: everything that was configured or chosen.
         validation: metrics of the validation cases.
+        spent: seconds that an earlier run took to train it.
     """
 
     score: Scorer
     config: dict[str, Any]
     validation: dict[str, float] = field(default_factory=dict)
+    spent: float = 0.0
 
 
 def fit_classical(name: str, data: PreparedData, split: Split, text_encoder: str | None) -> Fitted:
@@ -103,15 +111,30 @@ def encode_texts(data: PreparedData, recipe: Recipe, split: Split) -> None:
     build_processor(data, recipe, split).item_features(cache=data.folder / "text_vectors")
 
 
-def fit_llm4rec(data: PreparedData, recipe: Recipe, split: Split, output: Path) -> Fitted:
-    """Train, and load the model of the best validation epoch from its folder."""
-    report = train(data, recipe, output, split=split, progress=False)
-    model, processor = load_recommender(report.output)
+def fit_llm4rec(name: str, data: PreparedData, recipe: Recipe, split: Split, output: Path) -> Fitted:
+    """Train, or take the finished model of the same recipe in `output`, and load the best validation epoch.
+
+    Raises:
+        ValueError: if `output` holds a model of another recipe.
+    """
+    spent = 0.0
+    if (output / REPORT_FILE).is_file():
+        check_same_recipe(Recipe.load(output / RECIPE_FILE), with_absolute_paths(recipe))
+        report = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
+        validation, spent = report["validation"], report["seconds"]
+    else:
+        validation = train(data, recipe, output, overwrite=True, split=split, progress=False).validation
+    model, processor = load_recommender(output)
     if torch.cuda.is_available():
         model = model.to("cuda")
     config = recipe.to_dict()
     config["data"]["text_encoder"] = encoder_name(recipe.data.text_encoder)
-    return Fitted(ModelScorer(model, processor), config, report.validation)
+    scorer: Scorer = ModelScorer(model, processor)
+    if name == DIVERSE:
+        with torch.no_grad():
+            vectors = model.model.item_table()
+        scorer, config["diversity"] = choose_strength(scorer, vectors, split)
+    return Fitted(scorer, config, validation, spent)
 
 
 def fit_peer(

@@ -24,6 +24,7 @@ import numpy as np
 from llm4rec.benchmarks.data_sets import DATA_SETS, judge, prepared
 from llm4rec.benchmarks.recommenders import (
     CLASSICAL,
+    DIVERSE,
     LLM4REC,
     PEERS,
     Fitted,
@@ -61,6 +62,7 @@ class Run:
         label: the model's name in tables, where overrides make it another.
         work: folder that keeps prepared data and text vectors between runs; `None`: nothing is kept.
         peer_python: interpreter of the environment of a peer.
+        models: folder that keeps trained models between runs; `None`: none is kept.
     """
 
     dataset: str
@@ -73,6 +75,7 @@ class Run:
     label: str | None = None
     work: Path | None = None
     peer_python: str | None = None
+    models: Path | None = None
 
     @property
     def name(self) -> str:
@@ -83,6 +86,14 @@ class Run:
     def row_seed(self) -> int | None:
         """The seed, where it changes anything."""
         return None if self.model in CLASSICAL and self.protocol != "cold_items" else self.seed
+
+    @property
+    def model_folder(self) -> Path | None:
+        """Where the trained model is kept; the diverse lists are those of the plain model."""
+        if self.models is None:
+            return None
+        name = self.label or ("llm4rec" if self.model == DIVERSE else self.model)
+        return self.models / self.dataset / run_name(name, self.protocol, self.seed)
 
     @property
     def command(self) -> str:
@@ -107,6 +118,13 @@ def split_of(run: Run, data: PreparedData) -> Split:
     return leave_one_out(data.interactions)
 
 
+def check_overrides(overrides: list[str]) -> None:
+    """Raise a ValueError for an override of what the protocol decides."""
+    for name in (override.partition("=")[0].strip() for override in overrides):
+        if name in ("data.split", "data.min_events", "training.seed"):
+            raise ValueError(f"--set {name}: benchmarks decide it by --protocol and --seed, so that rows compare.")
+
+
 def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any], SavedRanks]:
     """Fit and judge; returns the row and what is kept of every case."""
     split = split_of(run, data)
@@ -114,20 +132,22 @@ def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any]
     evaluator = judge(data, dataset, split)
     recipe = None
     if run.model in LLM4REC:
+        check_overrides(run.overrides)
         overrides = [f"data.text_encoder={run.text_encoder}"] if run.text_encoder else []
+        overrides += ["data.split=global_time"] if run.protocol == "global_time" else []
         recipe = recipe_of(run.model, run.dataset, dataset.recipe, data, overrides + run.overrides, run.seed)
         encode_texts(data, recipe, split)
     started = time.perf_counter()
     fitted: Fitted
     if recipe is not None:
-        fitted = fit_llm4rec(data, recipe, split, scratch / "model")
+        fitted = fit_llm4rec(run.model, data, recipe, split, run.model_folder or scratch / "model")
     elif run.model in PEERS:
         folder = scratch / "peer"
         fitted = fit_peer(run.model, run.dataset, split, run.seed, run.peer_python, run.overrides, folder)
     else:
         fitted = fit_classical(run.model, data, split, run.text_encoder)
     result = evaluator.evaluate(fitted.score)
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started + fitted.spent
     facts = {"cases": len(split.test), "items": data.interactions.num_items}
     if split.cold is not None:
         facts["cold_items"] = len(split.cold)
@@ -214,6 +234,7 @@ def main() -> None:
     parser.add_argument("--as", dest="label", help="name in tables, where --set makes it another model")
     parser.add_argument("--work", type=Path, help="keep prepared data and text vectors here between runs")
     parser.add_argument("--peer-python", help="interpreter of the environment of a peer (peers/rectools_run.py)")
+    parser.add_argument("--models", type=Path, help="keep trained models here; a finished one is not trained again")
     args = parser.parse_args()
     run = Run(
         dataset=args.dataset,
@@ -226,6 +247,7 @@ def main() -> None:
         label=args.label,
         work=args.work,
         peer_python=args.peer_python,
+        models=args.models,
     )
     path = run_benchmark(run)
     metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]

@@ -107,7 +107,7 @@ def train(
     output = Path(output)
     checkpoints = output / CHECKPOINTS
     is_first_process = int(os.environ.get("RANK", "0")) == 0
-    recipe = _with_absolute_paths(recipe)
+    recipe = with_absolute_paths(recipe)
     last = last_checkpoint(checkpoints)
     if resume and last is None:
         raise FileNotFoundError(f"{checkpoints} holds no checkpoint to resume from; start without --resume.")
@@ -167,7 +167,7 @@ def train(
     return report
 
 
-def _with_absolute_paths(recipe: Recipe) -> Recipe:
+def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with models on disk named from the root: the trained folder must load from anywhere."""
     recipe = deepcopy(recipe)
     if recipe.model.backbone and Path(recipe.model.backbone).is_dir():

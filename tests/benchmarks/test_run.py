@@ -5,11 +5,15 @@ import shlex
 
 import numpy as np
 import pytest
+import torch
 from llm4rec.benchmarks import recommenders, run
 from llm4rec.benchmarks.compare import compare
+from llm4rec.benchmarks.diverse_lists import DiverseScorer
 from llm4rec.benchmarks.run import Run, run_benchmark
 from llm4rec.benchmarks.saved_ranks import SavedRanks
 from llm4rec.benchmarks.tuned_baselines import GRIDS, tune
+from llm4rec.modeling_llm4rec.diversity import diversify
+from llm4rec.modeling_llm4rec.recommendation import RecommendOutput
 from llm4rec.training.baselines.item_knn import ItemKNN
 from llm4rec.training.data.splits import leave_one_out
 from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
@@ -68,6 +72,25 @@ def test_the_command_of_a_row_asks_for_the_same_run(monkeypatch, tmp_path):
     assert made == [asked]
 
 
+def test_unseen_items_trade_places_for_variety_and_seen_ones_stay(shop):
+    histories = shop.interactions.rows(0, 5)
+    scores = torch.randn(5, 60, generator=torch.Generator().manual_seed(0))
+    vectors = torch.randn(60, 4, generator=torch.Generator().manual_seed(1))
+    diverse = DiverseScorer(lambda _: scores, vectors, 0.5)(histories)
+    assert not torch.equal(diverse, scores)
+    assert torch.equal(DiverseScorer(lambda _: scores, vectors, 0.0)(histories), scores)
+    for user in range(5):
+        seen = torch.tensor(histories.history(user).tolist())
+        unseen = np.setdiff1d(np.arange(60), seen)
+        assert torch.equal(diverse[user, seen], scores[user, seen])
+        assert torch.equal(diverse[user, unseen].sort().values, scores[user, unseen].sort().values)
+        best = torch.as_tensor(unseen)[scores[user, unseen].argsort(descending=True)]
+        candidates = RecommendOutput(best[None], scores[user, best][None])
+        wanted = diversify(candidates, vectors, min(20, len(best)), 0.5).items[0]
+        found = torch.as_tensor(unseen)[diverse[user, unseen].argsort(descending=True)][: len(wanted)]
+        assert found.tolist() == wanted.tolist()
+
+
 def test_a_tuned_baseline_says_what_was_chosen_and_from_what(shop):
     split = leave_one_out(shop.interactions)
     baseline, record = tune(*GRIDS["transitions"], split)
@@ -117,6 +140,30 @@ def test_cold_items_are_ranked_by_a_model_that_never_trained_on_them(measured, t
     assert set(neighbours["config"]["chosen"]) == {"centred", "recency"}
     path = compare("world", "llm4rec", "text-neighbours", "cold_items", tmp_path / "results", tmp_path / "ranks")
     assert path.name == "comparison-cold-items-llm4rec-vs-text-neighbours.json"
+
+
+def test_diverse_lists_are_those_of_the_kept_model_reordered(measured, tmp_path):
+    row, plain, _ = measured("llm4rec", overrides=TINY, models=tmp_path / "models")
+    weights = tmp_path / "models" / "world" / "llm4rec-seed0" / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    diverse_row, diverse, path = measured("llm4rec-diverse", overrides=TINY, models=tmp_path / "models")
+    assert path.name == "llm4rec-diverse-seed0.json"
+    assert weights.stat().st_mtime_ns == written
+    assert "strength" in diverse_row["config"]["diversity"]["chosen"]
+    assert diverse_row["metrics"]["validation/filtered/ndcg@10"] == row["metrics"]["validation/filtered/ndcg@10"]
+    assert plain.targets.tolist() == diverse.targets.tolist()
+    with pytest.raises(ValueError, match=r"training\.weight_decay was"):
+        measured("llm4rec", overrides=[*TINY, "training.weight_decay=0.5"], models=tmp_path / "models")
+
+
+def test_what_the_protocol_decides_cannot_be_overridden(measured):
+    with pytest.raises(ValueError, match="decide it by --protocol and --seed"):
+        measured("llm4rec", overrides=["data.split=global_time"])
+
+
+def test_a_split_by_time_is_a_protocol_too(measured):
+    row, _, path = measured("popularity", protocol="global_time")
+    assert (row["protocol"], path.name) == ("global_time", "popularity-global-time.json")
 
 
 def test_a_peer_without_its_environment_is_refused(measured):
