@@ -80,7 +80,7 @@ def test_unseen_items_trade_places_for_variety_and_seen_ones_stay(shop):
     assert not torch.equal(diverse, scores)
     assert torch.equal(DiverseScorer(lambda _: scores, vectors, 0.0)(histories), scores)
     for user in range(5):
-        seen = torch.tensor(histories.history(user).tolist())
+        seen = torch.tensor(histories.history(user).tolist(), dtype=torch.long)
         unseen = np.setdiff1d(np.arange(60), seen)
         assert torch.equal(diverse[user, seen], scores[user, seen])
         assert torch.equal(diverse[user, unseen].sort().values, scores[user, unseen].sort().values)
