@@ -18,7 +18,7 @@ from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.data.splits import Split
 from llm4rec.training.evaluation.ranking_evaluator import Scorer
 
-STRENGTHS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+STRENGTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MAX_LOSS = 0.01
 """Share of validation NDCG@10 that variety may cost."""
 CANDIDATES = 100

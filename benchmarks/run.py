@@ -236,6 +236,8 @@ def main() -> None:
     parser.add_argument("--peer-python", help="interpreter of the environment of a peer (peers/rectools_run.py)")
     parser.add_argument("--models", type=Path, help="keep trained models here; a finished one is not trained again")
     args = parser.parse_args()
+    if args.text_encoder and Path(args.text_encoder).is_dir():
+        args.text_encoder = str(Path(args.text_encoder).absolute())  # training names it so, and so does the cache
     run = Run(
         dataset=args.dataset,
         model=args.model,

@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,7 @@ def run(folder: Path, name: str, seed: int, epochs: int, patience: int, settings
         "patience": patience,
         "epochs_at_most": epochs,
         "fit_seconds": round(fitted, 1),
+        "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, 1),
         "epochs": len(best.values),
         "validation": {
             "epoch": at + 1,
