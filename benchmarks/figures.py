@@ -31,13 +31,17 @@ def accuracy_figure(
 ) -> Path:
     """Left: NDCG@10 of every model, a dot for each seed. Right: NDCG@10 against diversity inside the lists.
 
-    A line spans the mean 95 % interval over users, where rows hold one.
+    A line spans the mean 95 % interval over users, where rows hold one. On the right a tuned model stands for its
+    plain one as well.
 
     Args:
         models: name and rows of each, in the order from bottom to top.
         place: data set and protocol, which name the file.
     """
-    shown = [(name, rows) for name, rows in models if all(VARIETY in row["metrics"] for row in rows)]
+    tuned = {name.removesuffix("-tuned") for name, _ in models if name.endswith("-tuned")}
+    shown = [
+        (name, rows) for name, rows in models if name not in tuned and all(VARIETY in row["metrics"] for row in rows)
+    ]
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, 2 if len(shown) > 1 else 1, figsize=(9, 1.4 + 0.28 * len(models)), squeeze=False, layout="constrained"

@@ -230,7 +230,9 @@ def main() -> None:
     parser.add_argument("--protocol", choices=SPLITS, default=SPLITS[0])
     parser.add_argument("--data", type=Path, help="folder that holds the raw data sets")
     parser.add_argument("--text-encoder", help="sentence-transformers id or folder; default: the recipe's")
-    parser.add_argument("--set", action="append", default=[], help="recipe override, section.field=value")
+    parser.add_argument(
+        "--set", action="append", default=[], help="recipe override, section.field=value (peers: argument=value)"
+    )
     parser.add_argument("--as", dest="label", help="name in tables, where --set makes it another model")
     parser.add_argument("--work", type=Path, help="keep prepared data and text vectors here between runs")
     parser.add_argument("--peer-python", help="interpreter of the environment of a peer (peers/rectools_run.py)")

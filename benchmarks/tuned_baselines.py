@@ -28,7 +28,7 @@ GRIDS: dict[str, tuple[Callable[..., Baseline], Grid]] = {
     "itemknn-recency": (ItemKNN, {"neighbours": NEIGHBOURS, "recency": DECAYS}),
     "ease": (EASE, {"l2": RIDGES}),
     "ease-recency": (EASE, {"l2": RIDGES, "recency": DECAYS}),
-    "transitions": (Transitions, {"window": (3, 5, 10, 20), "recency": DECAYS}),
+    "transitions": (Transitions, {"window": (3, 5, 10, 20, 50), "recency": DECAYS}),
 }
 READ_WHEN_SCORING = "recency"
 """What can change without fitting again."""
