@@ -138,7 +138,8 @@ class TrainingRecipe:
     )
     seed: int = field(default=0, metadata={"help": "of weights, dropout, negatives and batches"})
     precision: Literal["auto", "float32", "bfloat16"] = field(
-        default="auto", metadata={"help": "auto: bfloat16 autocast on a GPU that has it, else float32"}
+        default="auto",
+        metadata={"help": "auto: bfloat16 autocast where the GPU or CPU multiplies it natively, else float32"},
     )
     gradient_checkpointing: bool = field(default=False, metadata={"help": "less memory for about a third more time"})
     report_to: list[str] = field(default_factory=list, metadata={"help": "tensorboard, wandb, trackio, …"})

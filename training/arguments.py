@@ -18,9 +18,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         ValueError: if `training.arguments` holds something that `trl.SFTConfig` does not know.
     """
     t = recipe.training
-    bfloat16 = t.precision == "bfloat16" or (
-        t.precision == "auto" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    )
+    bfloat16 = t.precision == "bfloat16" or (t.precision == "auto" and multiplies_bfloat16())
     every = max(1, steps_per_epoch * t.evaluate_every)
     values = {
         "output_dir": str(checkpoints),
@@ -35,8 +33,9 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "average_steps": t.average_epochs * steps_per_epoch,
         "seed": t.seed,
         "bf16": bfloat16,
-        # Without this, several processes on a machine without a GPU would each train a model of their own.
-        "use_cpu": not torch.cuda.is_available() and num_processes() > 1,
+        # Without this, several processes on a machine without a GPU would each train a model of their own, and
+        # bfloat16 would be refused there.
+        "use_cpu": not torch.cuda.is_available() and (num_processes() > 1 or bfloat16),
         _checkpointing_name(): t.gradient_checkpointing,
         "dataloader_pin_memory": torch.cuda.is_available(),
         "report_to": t.report_to or "none",
@@ -55,6 +54,17 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         return LLM4RecTrainingArguments(**values)
     except TypeError as error:
         raise ValueError(f"training.arguments: {error}. It takes the fields of trl.SFTConfig.") from error
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the device that trains multiplies bfloat16 matrices by instructions of its own, faster than float32.
+
+    Elsewhere PyTorch emulates them, which is slower than single precision.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions of torch
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def steps_per_epoch_of(histories: int, recipe: Recipe) -> int:

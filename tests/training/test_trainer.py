@@ -230,6 +230,7 @@ def test_early_stopping_waits_for_patience_validations():
 
 def test_gradient_checkpointing_and_accumulation_give_the_same_run(shop, tiny_recipe, tmp_path):
     plain = ["model.text_config.hidden_dropout=0.0", "model.fusion_dropout=0.0", "training.epochs=1"]
+    plain += ["training.precision=float32"]
     run(shop, tiny_recipe(*plain), tmp_path / "plain")
     run(shop, tiny_recipe(*plain, "training.gradient_checkpointing=true"), tmp_path / "checkpointed")
     accumulate = ["training.batch_size=8", "training.arguments.gradient_accumulation_steps=2"]
@@ -238,6 +239,26 @@ def test_gradient_checkpointing_and_accumulation_give_the_same_run(shop, tiny_re
     for name in ("checkpointed", "accumulated"):
         for key, value in weights(tmp_path / name).items():
             torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=1e-4, msg=f"{name}: {key}")
+
+
+def test_bfloat16_learns_like_single_precision_without_a_gpu(shop, tiny_recipe, tmp_path):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        run(shop, tiny_recipe(f"training.precision={precision}", "training.learning_rate=1e-2"), tmp_path / precision)
+        losses[precision] = [entry["loss"] for entry in log(tmp_path / precision) if "loss" in entry]
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.01)
+    assert torch.bfloat16 not in {weight.dtype for weight in weights(tmp_path / "bfloat16").values()}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU decides there")
+@pytest.mark.parametrize(("capabilities", "expected"), [({"avx512_bf16": True}, True), ({"avx512_f": True}, False)])
+def test_precision_auto_takes_bfloat16_where_the_cpu_multiplies_it(
+    tiny_recipe, monkeypatch, tmp_path, capabilities, expected
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    arguments = training_arguments(tiny_recipe(), tmp_path, 5)
+    assert arguments.bf16 is expected
 
 
 def test_a_step_takes_batch_size_histories_of_similar_length(shop, tiny_recipe, tmp_path):
