@@ -102,6 +102,11 @@ class LLM4RecConfig(PreTrainedConfig):
         event_dropout (`float`): dropout on event embeddings before the backbone, for backbones without their own.
         repeat_bias (`bool`): learn how much more or less likely an item is because it stands in the history.
 
+    > Parameters that control serving
+
+        max_exact_items (`int`): above this catalog size `recommend` finds candidates by an approximate index, where
+            faiss is installed, instead of scoring every item.
+
     > Parameters that control the loss
 
         num_negatives (`int`): items drawn per step for the sampled softmax; 0: softmax over the whole catalog.
@@ -126,6 +131,7 @@ class LLM4RecConfig(PreTrainedConfig):
     num_time_gaps: int = 0
     event_dropout: float = 0.0
     repeat_bias: bool = True
+    max_exact_items: int = 200_000
     num_negatives: int = 0
     max_full_softmax_items: int = 50_000
     label_smoothing: float = 0.0
@@ -183,7 +189,7 @@ class LLM4RecConfig(PreTrainedConfig):
         for name in ("fusion_dropout", "id_dropout", "event_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}.")
-        for name in ("num_items", "num_time_gaps", "num_negatives"):
+        for name in ("num_items", "num_time_gaps", "num_negatives", "max_exact_items"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
         if self.rating_levels != sorted(set(self.rating_levels)):

@@ -17,12 +17,14 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, LogitsProcessorList, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils import is_faiss_available
 
 from .adapter_checkpoint import is_adapter, load_adapter
 from .configuration_llm4rec import LLM4RecConfig
 from .event_embedding import EventEmbedding
 from .fusion import AdaptiveFusion, CrossModalAttention
 from .item_embedding import FusionReport, ItemEmbedding
+from .item_index import ItemIndex
 from .item_loss import LogitBias, full_softmax_loss, sampled_softmax_loss
 from .recommendation import (
     ItemsOnlyLogitsProcessor,
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
 
 MAX_SCORES_AT_ONCE = 2**27
 """Users times items whose scores `recommend` holds at once (512 MB in float32); larger batches go in parts."""
+
+CANDIDATES_PER_ITEM = 10
+"""Candidates that the approximate index finds for each item that is asked for."""
 
 
 class _OptimizerSteps:
@@ -162,6 +167,8 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         self.event_dropout = nn.Dropout(config.event_dropout)
         self._table: torch.Tensor | None = None
         self._table_key: tuple | None = None
+        self._index: ItemIndex | None = None
+        self._index_key: tuple | None = None
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -191,6 +198,29 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
             dtype = self.get_input_embeddings().weight.dtype
             self._table, self._table_key = self.item_embedding.table().to(dtype), key
         return self._table
+
+    @torch.no_grad()
+    def item_index(self) -> ItemIndex:
+        """Approximate index of the item table, built anew when a weight or the catalog has changed.
+
+        Building takes about a minute a million items on two cores; call it before the first request.
+
+        Raises:
+            ImportError: without faiss.
+        """
+        table = self.item_table()
+        if self._index is None or self._index_key != self._table_key:
+            self._index, self._index_key = ItemIndex(table), self._table_key
+        return self._index
+
+    @torch.no_grad()
+    def append_items(self, features: dict[str, torch.Tensor]) -> None:
+        """Append items to the catalog; an index that is up to date stays so."""
+        indexed = self._index is not None and self._index_key == self._current_table_key()
+        self.item_embedding.append(features)
+        if indexed:
+            self._index.add(self.item_table()[len(self._index) :])
+            self._index_key = self._table_key
 
     def _current_table_key(self) -> tuple:
         # In-place updates raise a tensor's version, replacements change its address; fused optimizers do neither.
@@ -393,7 +423,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if a feature is missing, has the wrong shape, or an item has no modality at all.
         """
-        self.model.item_embedding.append(features)
+        self.model.append_items(features)
         self.config.num_items = self.num_items
 
     def fusion_report(self) -> FusionReport:
@@ -544,6 +574,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         filter_seen: bool = True,
         allow: torch.Tensor | None = None,
         deny: torch.Tensor | None = None,
+        exact: bool | None = None,
     ) -> RecommendOutput:
         """The k best items for each history, in one forward pass.
 
@@ -554,12 +585,17 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             k: items per user.
             filter_seen: leave out items of the user's history.
             allow, deny: bool masks (items,) or (batch, items): stock, category, region.
+            exact: score every item; false: only those that an approximate index finds (`model.item_index()`), whose
+                scores are exact all the same. By default the index serves catalogs above `config.max_exact_items`
+                where faiss is installed; masks and `filter_seen=False` always score every item.
 
         Returns:
             [`RecommendOutput`] with `items` and `scores`, both (batch, k).
 
         Raises:
-            ValueError: if `k` is not positive or a mask has the wrong shape.
+            ImportError: with `exact=False` without faiss.
+            ValueError: if `k` is not positive, a mask has the wrong shape, or `exact=False` is asked for together with
+                masks or `filter_seen=False`.
         """
         if k < 1:
             raise ValueError(f"recommend got k={k}, expected at least 1.")
@@ -567,11 +603,25 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         allow = candidate_mask(allow, batch, self.num_items, "allow")
         deny = candidate_mask(deny, batch, self.num_items, "deny")
         seen = (input_ids - self.config.text_vocab_size).clamp(min=-1) if seen_items is None else seen_items
+        every_item_counts = allow is not None or deny is not None or not filter_seen
+        if exact is False and every_item_counts:
+            raise ValueError(
+                "recommend got exact=False with a mask or filter_seen=False. The index does not know which items may "
+                "be recommended; leave `exact` out."
+            )
+        if exact is None:
+            exact = every_item_counts or self.num_items <= self.config.max_exact_items or not is_faiss_available()
         was_training = self.training
         if was_training:
             self.eval()
         table = self.model.item_table()
         states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids)
+        if not exact:
+            found = self.model.item_index().search(states, CANDIDATES_PER_ITEM * k + seen.shape[1])
+            best = self._best_of(found, states, table, seen, k)
+            if was_training:
+                self.train()
+            return best
         parts = []
         for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
             scores = self._scores(states[rows], table, input_ids[rows])
@@ -582,6 +632,15 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         if was_training:
             self.train()
         return RecommendOutput(torch.cat([p.items for p in parts]), torch.cat([p.scores for p in parts]))
+
+    def _best_of(
+        self, found: torch.Tensor, states: torch.Tensor, table: torch.Tensor, seen: torch.Tensor, k: int
+    ) -> RecommendOutput:
+        """The k best unseen items among the candidates `found` (batch, n), -1 for none."""
+        scores = torch.bmm(table[found.clamp(min=0)].to(states.dtype), states.unsqueeze(-1)).squeeze(-1).float()
+        left_out = (found < 0) | (found[:, :, None] == seen[:, None, :]).any(-1)
+        best = top_k(scores.masked_fill(left_out, float("-inf")), k)
+        return RecommendOutput(found.gather(1, best.items.clamp(min=0)).masked_fill(best.items < 0, -1), best.scores)
 
     def user_states(
         self,

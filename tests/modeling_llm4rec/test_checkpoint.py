@@ -44,9 +44,9 @@ def test_a_model_loaded_in_a_new_process_gives_identical_scores(tmp_path, tiny, 
     subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path)], check=True)
     loaded = load_file(tmp_path / "out.st")
     assert torch.equal(loaded["items"], expected.items)
-    assert torch.equal(loaded["scores"], expected.scores)
+    torch.testing.assert_close(loaded["scores"], expected.scores)
     with torch.no_grad():
-        assert torch.equal(loaded["all"], model.score_items(**batch))
+        torch.testing.assert_close(loaded["all"], model.score_items(**batch))
 
 
 def test_auto_classes_know_the_model(tmp_path, model, processor):
@@ -63,7 +63,7 @@ def test_auto_model_is_the_recommender_without_its_head(tmp_path, model, process
     inputs = {name: values for name, values in batch.items() if name != "seen_items"}
     with torch.no_grad():
         states = bare(**inputs).last_hidden_state
-        assert torch.equal(states, model.model(**inputs).last_hidden_state)
+        torch.testing.assert_close(states, model.model(**inputs).last_hidden_state)
 
 
 @pytest.mark.parametrize("architecture", ["qwen3", "llama", "gpt_neox"])
@@ -94,7 +94,7 @@ def test_a_checkpoint_with_added_items_comes_back_with_them(tmp_path, tiny):
     loaded_processor = LLM4RecProcessor.from_pretrained(tmp_path)
     batch = loaded_processor(histories=[["n0", "i4"]], return_tensors="pt")
     assert loaded.num_items == 14
-    assert torch.equal(loaded.recommend(**batch, k=14).scores, model.recommend(**batch, k=14).scores)
+    torch.testing.assert_close(loaded.recommend(**batch, k=14).scores, model.recommend(**batch, k=14).scores)
     more = {"item_id": ["n2"], "title": ["red stove"]}
     loaded_processor.add_items(more)
     loaded.add_items(loaded_processor.item_features(more))
@@ -105,7 +105,7 @@ def test_a_large_checkpoint_in_shards_comes_back(tmp_path, model, batch):
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     loaded = LLM4RecForCausalLM.from_pretrained(tmp_path)
-    assert torch.equal(loaded.recommend(**batch).scores, model.recommend(**batch).scores)
+    torch.testing.assert_close(loaded.recommend(**batch).scores, model.recommend(**batch).scores)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

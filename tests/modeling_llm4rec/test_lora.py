@@ -106,7 +106,7 @@ def test_an_adapter_folder_loads_as_the_whole_recommender(adapted, tmp_path):
     assert not loaded.training
     got = recommended(loaded_processor, loaded)
     assert torch.equal(got.items, expected.items)
-    assert torch.equal(got.scores, expected.scores)
+    torch.testing.assert_close(got.scores, expected.scores)
     assert not any(weight.requires_grad for name, weight in loaded.named_parameters() if "lora_" in name)
 
 
@@ -135,7 +135,7 @@ def test_auto_classes_load_an_adapter_folder(tiny, tmp_path):
     expected = recommended(processor, model)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter")
     assert isinstance(loaded, LLM4RecForCausalLM)
-    assert torch.equal(recommended(processor, loaded).scores, expected.scores)
+    torch.testing.assert_close(recommended(processor, loaded).scores, expected.scores)
     assert isinstance(AutoModel.from_pretrained(tmp_path / "adapter"), LLM4RecModel)
 
 
@@ -149,7 +149,7 @@ def test_items_added_under_an_adapter_are_saved_and_loaded(adapted, tiny, tmp_pa
     assert {12, 13} <= set(expected.items.flatten().tolist())
     save(processor, model, tmp_path / "adapter")
     loaded = LLM4RecForCausalLM.from_pretrained(tmp_path / "adapter")
-    assert torch.equal(recommended(processor, loaded, k=14).scores, expected.scores)
+    torch.testing.assert_close(recommended(processor, loaded, k=14).scores, expected.scores)
 
 
 def test_items_added_to_a_loaded_adapter_are_saved_by_save_pretrained_alone(tiny, tmp_path):
@@ -163,7 +163,7 @@ def test_items_added_to_a_loaded_adapter_are_saved_by_save_pretrained_alone(tiny
     loaded.save_pretrained(tmp_path / "again")
     again, info = LLM4RecForCausalLM.from_pretrained(tmp_path / "again", output_loading_info=True)
     assert not info["unexpected_keys"]
-    assert torch.equal(recommended(processor, again, k=14).scores, expected.scores)
+    torch.testing.assert_close(recommended(processor, again, k=14).scores, expected.scores)
 
 
 def test_a_merged_model_is_a_plain_checkpoint_with_the_same_scores(adapted, tmp_path):
@@ -177,7 +177,7 @@ def test_a_merged_model_is_a_plain_checkpoint_with_the_same_scores(adapted, tmp_
     shutil.rmtree(tmp_path / "backbone")
     loaded, info = LLM4RecForCausalLM.from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not any(info[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert torch.equal(recommended(processor, loaded).scores, recommended(processor, plain).scores)
+    torch.testing.assert_close(recommended(processor, loaded).scores, recommended(processor, plain).scores)
 
 
 def test_a_loaded_adapter_can_be_merged(tiny, tmp_path):
@@ -213,7 +213,7 @@ def test_a_backbone_that_is_gone_is_named_with_what_to_do(tiny, tmp_path):
     with pytest.raises(OSError, match=r"adapter on the backbone '.*/backbone'.*backbone_name_or_path=.*lora\.merge"):
         LLM4RecForCausalLM.from_pretrained(tmp_path / "adapter")
     loaded = LLM4RecForCausalLM.from_pretrained(tmp_path / "adapter", backbone_name_or_path=str(tmp_path / "moved"))
-    assert torch.equal(recommended(processor, loaded).scores, recommended(processor, model.eval()).scores)
+    torch.testing.assert_close(recommended(processor, loaded).scores, recommended(processor, model.eval()).scores)
     assert loaded.config.backbone_name_or_path == str(tmp_path / "moved")
 
 
@@ -236,7 +236,7 @@ def test_items_are_trained_and_saved_in_single_precision_on_a_half_precision_bac
     save(processor, model, tmp_path / "adapter")
     loaded = LLM4RecForCausalLM.from_pretrained(tmp_path / "adapter")
     assert loaded.get_input_embeddings().weight.dtype == torch.bfloat16
-    assert torch.equal(recommended(processor, loaded).scores, recommended(processor, model).scores)
+    torch.testing.assert_close(recommended(processor, loaded).scores, recommended(processor, model).scores)
 
 
 def test_generation_works_under_an_adapter(adapted):
