@@ -97,7 +97,7 @@ def recipe_of(name: str, dataset: str, recipe: str, data: PreparedData, override
     left_out = {"llm4rec-without-text": "text", "llm4rec-without-categories": "categorical"}
     variant = []
     if name.startswith("sasrec"):
-        variant = ["data.modalities=[]"]
+        variant = ["data.modalities=[]", "data.ratings=false", "data.times=false"]
     elif name in left_out:
         kept = [column for column, kind in kinds.items() if kind != left_out[name]]
         variant = [f"data.modalities=[{', '.join(kept)}]"]
