@@ -224,7 +224,9 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
 
     def _current_table_key(self) -> tuple:
         # In-place updates raise a tensor's version, replacements change its address; fused optimizers do neither.
-        tensors = (*self.item_embedding.parameters(), *self.item_embedding.buffers())
+        # Read at every request, so without the names that `parameters()` and `buffers()` put together first.
+        held = (values for m in self.item_embedding.modules() for values in (m._parameters, m._buffers))
+        tensors = (tensor for values in held for tensor in values.values() if tensor is not None)
         return _OptimizerSteps.count, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
 
     def forward(
@@ -615,7 +617,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         if was_training:
             self.eval()
         table = self.model.item_table()
-        states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids)
+        states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids, item_rows=ItemRows(table))
         if not exact:
             found = self.model.item_index().search(states, CANDIDATES_PER_ITEM * k + seen.shape[1])
             best = self._best_of(found, states, table, seen, k)
@@ -648,10 +650,20 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         rating_ids: torch.LongTensor | None = None,
         time_gap_ids: torch.LongTensor | None = None,
+        item_rows: ItemRows | None = None,
     ) -> torch.Tensor:
-        """(batch, hidden) state after the last token of each history, wherever the padding stands."""
+        """(batch, hidden) state after the last token of each history, wherever the padding stands.
+
+        Args:
+            item_rows: item embeddings that are computed already.
+        """
         outputs = self.model(
-            input_ids, attention_mask=attention_mask, rating_ids=rating_ids, time_gap_ids=time_gap_ids, use_cache=False
+            input_ids,
+            attention_mask=attention_mask,
+            rating_ids=rating_ids,
+            time_gap_ids=time_gap_ids,
+            item_rows=item_rows,
+            use_cache=False,
         )
         states = outputs.last_hidden_state
         if attention_mask is None:
@@ -663,7 +675,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
     def score_items(self, input_ids: torch.LongTensor, **batch: torch.Tensor) -> torch.Tensor:
         """(batch, items) float32 scores of the whole catalog: `recommend` before any item is left out."""
         batch.pop("seen_items", None)
-        return self._scores(self.user_states(input_ids, **batch), self.model.item_table(), input_ids)
+        table = self.model.item_table()
+        return self._scores(self.user_states(input_ids, item_rows=ItemRows(table), **batch), table, input_ids)
 
     def _scores(self, states: torch.Tensor, table: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """Scores (batch, items) of user states (batch, hidden)."""
