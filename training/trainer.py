@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 from tqdm.auto import tqdm
@@ -41,6 +42,9 @@ from .weight_averaging import WeightAverage
 SELECTION_METRIC = "eval_filtered/ndcg@10"
 """What early stopping and the choice of the best checkpoint go by."""
 
+HISTORIES_AT_ONCE = 64
+"""Histories that go through the model together when they are scored."""
+
 
 @dataclass
 class LLM4RecTrainingArguments(SFTConfig):
@@ -50,7 +54,8 @@ class LLM4RecTrainingArguments(SFTConfig):
 
     Args:
         patience (`int`): validations without a better NDCG@10 before training stops; 0: never.
-        evaluation_batch_size (`int`): histories ranked at a time.
+        evaluation_batch_size (`int`, *optional*): histories ranked at a time; by default 512, or fewer where the
+            catalog is very large.
 
     > Parameters that control the weights that are kept
 
@@ -61,7 +66,9 @@ class LLM4RecTrainingArguments(SFTConfig):
     patience: int = field(
         default=5, metadata={"help": "Validations without a better NDCG@10 before stopping; 0: never."}
     )
-    evaluation_batch_size: int = field(default=512, metadata={"help": "Histories ranked at a time in validation."})
+    evaluation_batch_size: int | None = field(
+        default=None, metadata={"help": "Histories ranked at a time in validation; null: by the catalog's size."}
+    )
     average_steps: float = field(
         default=0.0, metadata={"help": "Steps that the average of the weights looks back on; 0: no average."}
     )
@@ -194,8 +201,15 @@ class ModelScorer:
     def __call__(self, histories: Interactions) -> torch.Tensor:
         """(users, items) float32 scores."""
         self.model.eval()
-        batch = history_batch(histories, self.processor)
-        return self.model.score_items(**{name: values.to(self.model.device) for name, values in batch.items()}).float()
+        parts = []
+        # Histories of similar length go through the model together: most are far shorter than the longest.
+        order = torch.from_numpy(np.argsort(histories.lengths, kind="stable"))
+        for users in order.split(HISTORIES_AT_ONCE):
+            batch = history_batch(histories.take(users.numpy()), self.processor)
+            batch = {name: values.to(self.model.device) for name, values in batch.items()}
+            parts.append(self.model.score_items(**batch).float())
+        scores = torch.cat(parts)
+        return scores[order.argsort().to(scores.device)]
 
 
 class LLM4RecTrainer(SFTTrainer):

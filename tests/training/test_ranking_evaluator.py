@@ -192,3 +192,16 @@ def test_the_result_survives_json_with_its_ranks(tmp_path):
     assert read["metrics"] == result.metrics
     assert read["ranks"]["filtered"] == result.ranks["filtered"].tolist()
     assert "ranks" not in json.loads(result.to_json())
+
+
+def test_with_a_very_large_catalog_fewer_cases_are_scored_at_a_time():
+    cases = cases_of([[0]] * 100, [1] * 100, num_items=2**21)
+    seen = []
+
+    def score(histories):
+        seen.append(histories.num_users)
+        return torch.zeros(histories.num_users, histories.num_items)
+
+    RankingEvaluator(cases, ks=(10,)).evaluate(score)
+    assert max(seen) * 2**21 <= 2**26
+    assert sum(seen) == 100

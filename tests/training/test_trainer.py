@@ -4,6 +4,7 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 import torch
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
@@ -11,7 +12,7 @@ from llm4rec.training.arguments import training_arguments
 from llm4rec.training.build import build_model, build_processor, split_of
 from llm4rec.training.data.sequences import training_windows
 from llm4rec.training.train import train
-from llm4rec.training.trainer import EarlyStopping, LLM4RecTrainer
+from llm4rec.training.trainer import EarlyStopping, LLM4RecTrainer, ModelScorer
 from safetensors.torch import load_file
 
 NOISY = ["model.fusion_dropout=0.2", "model.event_dropout=0.2", "model.id_dropout=0.1", "model.num_negatives=10"]
@@ -91,7 +92,6 @@ def test_the_model_folder_gives_back_the_recommender_of_the_best_validation(shop
     model = LLM4RecForCausalLM.from_pretrained(tmp_path / "model")
     processor = LLM4RecProcessor.from_pretrained(tmp_path / "model")
     from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
-    from llm4rec.training.trainer import ModelScorer
 
     again = RankingEvaluator(split_of(shop, recipe).validation, ks=(10,)).evaluate(ModelScorer(model, processor))
     assert again.metrics["filtered/ndcg@10"] == pytest.approx(max(values), abs=1e-9)
@@ -239,6 +239,19 @@ def test_gradient_checkpointing_and_accumulation_give_the_same_run(shop, tiny_re
     for name in ("checkpointed", "accumulated"):
         for key, value in weights(tmp_path / name).items():
             torch.testing.assert_close(value, expected[key], rtol=1e-3, atol=1e-4, msg=f"{name}: {key}")
+
+
+def test_scores_come_in_the_order_of_the_histories_whatever_their_lengths(shop, tiny_recipe, monkeypatch):
+    recipe = tiny_recipe()
+    split = split_of(shop, recipe)
+    processor = build_processor(shop, recipe, split)
+    scorer = ModelScorer(build_model(processor, recipe, split.train).eval(), processor)
+    histories = split.validation.histories
+    assert (np.diff(histories.lengths) < 0).any()
+    monkeypatch.setattr("llm4rec.training.trainer.HISTORIES_AT_ONCE", 7)
+    together = scorer(histories)
+    for user in range(0, histories.num_users, 5):
+        torch.testing.assert_close(together[user], scorer(histories.rows(user, user + 1))[0], rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_learns_like_single_precision_without_a_gpu(shop, tiny_recipe, tmp_path):

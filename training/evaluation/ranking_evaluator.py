@@ -26,6 +26,12 @@ from .metrics import RANK_METRICS
 from .propensity import debiased_mean, propensity
 from .serendipity import serendipity
 
+LARGEST_BATCH = 512
+"""Cases scored at a time, unless the caller says so."""
+
+SCORES_AT_ONCE = 2**26
+"""The same in scores (256 MB in float32): with a larger catalog fewer cases are scored at a time."""
+
 Scorer = Callable[[Interactions], "torch.Tensor | np.ndarray"]
 """From a batch of n histories to (n, items) scores, higher is better; minus infinity: never recommend this item."""
 
@@ -62,7 +68,7 @@ class RankingEvaluator:
     Args:
         evaluation_set: the cases.
         ks: lengths of the top-k lists.
-        batch_size: cases scored at a time.
+        batch_size: cases scored at a time; `None`: 512, or fewer where the catalog is very large.
         progress: show a progress bar on stderr, if that is a terminal.
         item_counts: (items,) train events of every item, `split.train.item_counts()`.
         item_categories: per item its category names (`None`: unknown), or (items, categories) sparse.
@@ -80,7 +86,7 @@ class RankingEvaluator:
         self,
         evaluation_set: EvaluationSet,
         ks: Sequence[int] = (5, 10, 20),
-        batch_size: int = 512,
+        batch_size: int | None = None,
         progress: bool = False,
         *,
         item_counts: np.ndarray | None = None,
@@ -95,6 +101,8 @@ class RankingEvaluator:
             raise ValueError(
                 "The evaluation set has no cases: no user has both a history and a target. Check the split."
             )
+        if batch_size is None:
+            batch_size = max(1, min(LARGEST_BATCH, SCORES_AT_ONCE // max(1, evaluation_set.histories.num_items)))
         if not ks or min(ks) < 1 or batch_size < 1:
             raise ValueError(f"ks={tuple(ks)} and batch_size={batch_size}: expected numbers of at least 1.")
         self.evaluation_set = evaluation_set
@@ -190,7 +198,7 @@ class RankingEvaluator:
             raise ValueError(
                 f"The scorer returned shape {tuple(scores.shape)}, expected (histories, items) = {expected}."
             )
-        bad_rows = torch.isnan(scores).any(dim=1).nonzero().flatten()
+        bad_rows = scores.amax(dim=1).isnan().nonzero().flatten()  # a maximum with NaN is NaN
         if len(bad_rows):
             row = start + int(bad_rows[0])
             raise ValueError(
@@ -257,8 +265,9 @@ def _ranks(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Unfiltered and filtered ranks of the targets, each (cases,) long."""
     target_scores = scores.gather(1, targets[:, None])
-    better = (scores > target_scores).sum(dim=1)
-    tied = (scores == target_scores).sum(dim=1) - 1
+    # Counted in 32 bits: on a CPU five times as fast as the default of 64.
+    better = (scores > target_scores).sum(dim=1, dtype=torch.int32).long()
+    tied = (scores == target_scores).sum(dim=1, dtype=torch.int32).long() - 1
 
     rows, items = seen
     seen_scores, threshold = scores[rows, items], target_scores[rows, 0]
