@@ -1,7 +1,7 @@
 """LLM4Rec with diverse lists: how much variety is to be had before accuracy pays for it?
 
-`benchmarks/run.py … llm4rec-diverse` trains as `llm4rec` does and re-orders what it recommends; how strongly is chosen
-on validation.
+`benchmarks/run.py … llm4rec-diverse` trains as `llm4rec` does and re-orders what it recommends. How strongly is chosen
+on validation: so that next to no accuracy is lost, or, with `--as-accurate-as MODEL`, so that it is that model's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.data.splits import Split
 from llm4rec.training.evaluation.ranking_evaluator import Scorer
 
-STRENGTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+STRENGTHS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 MAX_LOSS = 0.01
 """Share of validation NDCG@10 that variety may cost."""
 CANDIDATES = 100
@@ -57,20 +57,35 @@ class DiverseScorer:
         return scores.scatter(1, items, best.values.where(best.values > -torch.inf, scores.gather(1, items)))
 
 
-def choose_strength(score: Scorer, vectors: torch.Tensor, split: Split) -> tuple[DiverseScorer, dict[str, Any]]:
-    """The strongest of `STRENGTHS` that costs at most `MAX_LOSS` of validation NDCG@10, and a record of the search."""
+def choose_strength(
+    score: Scorer, vectors: torch.Tensor, split: Split, least: float | None = None
+) -> tuple[DiverseScorer, dict[str, Any]]:
+    """The strongest of `STRENGTHS` that keeps validation NDCG@10, and a record of the search.
+
+    Args:
+        least: NDCG@10 to keep; by default all but `MAX_LOSS` of what the scores reach by themselves.
+
+    Raises:
+        ValueError: if the scores by themselves do not reach `least`.
+    """
     evaluator = validation_evaluator(split.validation)
     plain = evaluator.evaluate(score).metrics[CRITERION]
+    rule = f"all but {MAX_LOSS:.0%} of it" if least is None else f"{least:.4f} of it"
+    least = (1 - MAX_LOSS) * plain if least is None else least
+    if plain < least:
+        raise ValueError(
+            f"The model's validation {CRITERION} is {plain:.4f}, below the {least:.4f} that it is to keep."
+        )
     tried, chosen = {"0": plain}, 0.0
     for strength in STRENGTHS:
         value = evaluator.evaluate(DiverseScorer(score, vectors, strength)).metrics[CRITERION]
         tried[str(strength)] = value
-        if value < (1 - MAX_LOSS) * plain:
+        if value < least:
             break
         chosen = strength
     record = {
         "chosen": {"strength": chosen},
-        "chosen_on": f"validation {CRITERION}: the strongest that costs at most {MAX_LOSS:.0%}",
+        "chosen_on": f"validation {CRITERION}: the strongest that keeps {rule}",
         "candidates": CANDIDATES,
         "validation": tried,
     }

@@ -111,8 +111,13 @@ def encode_texts(data: PreparedData, recipe: Recipe, split: Split) -> None:
     build_processor(data, recipe, split).item_features(cache=data.folder / "text_vectors")
 
 
-def fit_llm4rec(name: str, data: PreparedData, recipe: Recipe, split: Split, output: Path) -> Fitted:
+def fit_llm4rec(
+    name: str, data: PreparedData, recipe: Recipe, split: Split, output: Path, least: float | None = None
+) -> Fitted:
     """Train, or take the finished model of the same recipe in `output`, and load the best validation epoch.
+
+    Args:
+        least: validation NDCG@10 that diverse lists are to keep.
 
     Raises:
         ValueError: if `output` holds a model of another recipe.
@@ -133,7 +138,7 @@ def fit_llm4rec(name: str, data: PreparedData, recipe: Recipe, split: Split, out
     if name == DIVERSE:
         with torch.no_grad():
             vectors = model.model.item_table()
-        scorer, config["diversity"] = choose_strength(scorer, vectors, split)
+        scorer, config["diversity"] = choose_strength(scorer, vectors, split, least)
     return Fitted(scorer, config, validation, spent)
 
 

@@ -35,6 +35,7 @@ from llm4rec.benchmarks.recommenders import (
     recipe_of,
 )
 from llm4rec.benchmarks.saved_ranks import RANKS, SavedRanks, run_name
+from llm4rec.benchmarks.tuned_baselines import CRITERION
 from llm4rec.training.data.prepared import PreparedData
 from llm4rec.training.data.splits import Split, cold_items, global_time, leave_one_out
 from llm4rec.training.evaluation.diversity import cosine_similarity, intra_list_diversity, jaccard_similarity
@@ -63,6 +64,7 @@ class Run:
         work: folder that keeps prepared data and text vectors between runs; `None`: nothing is kept.
         peer_python: interpreter of the environment of a peer.
         models: folder that keeps trained models between runs; `None`: none is kept.
+        as_accurate_as: of diverse lists, the model whose validation NDCG@10, as its row says, is to be kept.
     """
 
     dataset: str
@@ -76,11 +78,12 @@ class Run:
     work: Path | None = None
     peer_python: str | None = None
     models: Path | None = None
+    as_accurate_as: str | None = None
 
     @property
     def name(self) -> str:
         """The model's name in tables."""
-        return self.label or self.model
+        return self.label or self.model + (f"-as-{self.as_accurate_as}" if self.as_accurate_as else "")
 
     @property
     def row_seed(self) -> int | None:
@@ -92,7 +95,7 @@ class Run:
         """Where the trained model is kept; the diverse lists are those of the plain model."""
         if self.models is None:
             return None
-        name = self.label or ("llm4rec" if self.model == DIVERSE else self.model)
+        name = "llm4rec" if self.model == DIVERSE else self.name
         return self.models / self.dataset / run_name(name, self.protocol, self.seed)
 
     @property
@@ -105,6 +108,7 @@ class Run:
         parts += ["--text-encoder $TEXT_ENCODER"] if self.text_encoder else []
         parts += [f"--set {shlex.quote(override)}" for override in self.overrides]
         parts += ["--peer-python $PEERS/bin/python"] if self.model in PEERS else []
+        parts += [f"--as-accurate-as {self.as_accurate_as}"] if self.as_accurate_as else []
         parts += [f"--as {self.label}"] if self.label else []
         return " ".join(parts)
 
@@ -125,7 +129,25 @@ def check_overrides(overrides: list[str]) -> None:
             raise ValueError(f"--set {name}: benchmarks decide it by --protocol and --seed, so that rows compare.")
 
 
-def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any], SavedRanks]:
+def accuracy_to_keep(run: Run, results: Path) -> float | None:
+    """Validation NDCG@10 of the model that diverse lists are to be as accurate as, averaged over its seeds.
+
+    Raises:
+        ValueError: if it has no row, or the run is not of diverse lists.
+    """
+    if run.as_accurate_as is None:
+        return None
+    if run.model != DIVERSE:
+        raise ValueError(f"--as-accurate-as is for {DIVERSE} only, got {run.model}.")
+    stem = run_name(run.as_accurate_as, run.protocol, None)
+    paths = [*results.glob(f"{run.dataset}/{stem}.json"), *results.glob(f"{run.dataset}/{stem}-seed[0-9]*.json")]
+    if not paths:
+        raise ValueError(f"{results / run.dataset} holds no row of {run.as_accurate_as}; run it first.")
+    rows = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return float(np.mean([row["metrics"][f"validation/{CRITERION}"] for row in rows]))
+
+
+def measure(run: Run, data: PreparedData, scratch: Path, results: Path = RESULTS) -> tuple[dict[str, Any], SavedRanks]:
     """Fit and judge; returns the row and what is kept of every case."""
     split = split_of(run, data)
     dataset = DATA_SETS[run.dataset]
@@ -140,7 +162,8 @@ def measure(run: Run, data: PreparedData, scratch: Path) -> tuple[dict[str, Any]
     started = time.perf_counter()
     fitted: Fitted
     if recipe is not None:
-        fitted = fit_llm4rec(run.model, data, recipe, split, run.model_folder or scratch / "model")
+        least = accuracy_to_keep(run, results)
+        fitted = fit_llm4rec(run.model, data, recipe, split, run.model_folder or scratch / "model", least)
     elif run.model in PEERS:
         folder = scratch / "peer"
         fitted = fit_peer(run.model, run.dataset, split, run.seed, run.peer_python, run.overrides, folder)
@@ -212,7 +235,7 @@ def run_benchmark(run: Run, results: Path = RESULTS, ranks: Path = RANKS) -> Pat
     with tempfile.TemporaryDirectory() as scratch:
         work = run.work or Path(scratch) / "work"
         work.mkdir(parents=True, exist_ok=True)
-        row, saved = measure(run, prepared(run.dataset, run.data, work), Path(scratch))
+        row, saved = measure(run, prepared(run.dataset, run.data, work), Path(scratch), results)
     name = run_name(run.name, run.protocol, run.row_seed)
     saved.save(ranks / run.dataset / f"{name}.npz")
     path = results / run.dataset / f"{name}.json"
@@ -237,6 +260,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keep prepared data and text vectors here between runs")
     parser.add_argument("--peer-python", help="interpreter of the environment of a peer (peers/rectools_run.py)")
     parser.add_argument("--models", type=Path, help="keep trained models here; a finished one is not trained again")
+    parser.add_argument("--as-accurate-as", metavar="MODEL", help=f"{DIVERSE}: keep no more accuracy than this one's")
     args = parser.parse_args()
     if args.text_encoder and Path(args.text_encoder).is_dir():
         args.text_encoder = str(Path(args.text_encoder).absolute())  # training names it so, and so does the cache
@@ -252,6 +276,7 @@ def main() -> None:
         work=args.work,
         peer_python=args.peer_python,
         models=args.models,
+        as_accurate_as=args.as_accurate_as,
     )
     path = run_benchmark(run)
     metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]

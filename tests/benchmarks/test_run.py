@@ -156,6 +156,23 @@ def test_diverse_lists_are_those_of_the_kept_model_reordered(measured, tmp_path)
         measured("llm4rec", overrides=[*TINY, "training.weight_decay=0.5"], models=tmp_path / "models")
 
 
+def test_diverse_lists_can_spend_accuracy_down_to_that_of_another_model(measured, tmp_path):
+    accurate, *_ = measured("llm4rec", overrides=TINY, models=tmp_path / "models")
+    floor = 0.5 * accurate["metrics"]["validation/filtered/ndcg@10"]
+    other, _, path = measured("popularity")
+    other["metrics"]["validation/filtered/ndcg@10"] = floor
+    path.write_text(json.dumps(other))
+    row, _, path = measured("llm4rec-diverse", overrides=TINY, models=tmp_path / "models", as_accurate_as="popularity")
+    assert path.name == "llm4rec-diverse-as-popularity-seed0.json"
+    record = row["config"]["diversity"]
+    assert f"keeps {floor:.4f}" in record["chosen_on"]
+    assert record["validation"][f"{record['chosen']['strength'] or 0}"] >= floor
+    with pytest.raises(ValueError, match="holds no row of ease; run it first"):
+        measured("llm4rec-diverse", overrides=TINY, models=tmp_path / "models", as_accurate_as="ease")
+    with pytest.raises(ValueError, match="is for llm4rec-diverse only"):
+        measured("llm4rec", overrides=TINY, models=tmp_path / "models", as_accurate_as="popularity")
+
+
 def test_what_the_protocol_decides_cannot_be_overridden(measured):
     with pytest.raises(ValueError, match="decide it by --protocol and --seed"):
         measured("llm4rec", overrides=["data.split=global_time"])
