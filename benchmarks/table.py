@@ -15,6 +15,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from llm4rec.benchmarks.figures import FIGURES, accuracy_figure
+from llm4rec.benchmarks.speed.tables import speed_sections
 
 HERE = Path(__file__).parent
 ACCURACY = ("filtered/hr@10", "filtered/ndcg@10", "unfiltered/hr@10", "unfiltered/ndcg@10")
@@ -177,6 +178,12 @@ def document(results: Path, figures: Path) -> str:
         made = [row for rows in models.values() for row in rows]
         commands = sorted({row["command"] for row in made}) + sorted({row["command"] for row in compared})
         lines += ["```bash", *commands, "```", ""]
+    sections = speed_sections(results)
+    if sections:
+        lines += ["## Speed and memory", ""]
+        for title, (header, table), row in sections:
+            lines += [f"### {title}", "", f"On {row['machine']}.", "", *markdown_table(header, table), ""]
+        lines += ["```bash", *(row["command"] for _, _, row in sections), "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
