@@ -13,15 +13,15 @@ from transformers.utils import is_faiss_available
 POINTS_PER_LIST = 39
 """Items that a list's centroid is estimated from; FAISS calls fewer too few."""
 
-SEARCHED_SHARE = 16
-"""One list in this many is searched."""
+SEARCHED_SHARE, SEARCHED_AT_LEAST = 16, 64
+"""One list in sixteen is searched, but no fewer than 64."""
 
 
 class ItemIndex:
     """FAISS inverted lists of item embeddings, a byte a dimension, searched by inner product.
 
-    There are about four times as many lists as the square root of the catalog's size, and one in sixteen is searched.
-    The centroids are drawn by a fixed seed, so a catalog always gets the same index.
+    There are about four times as many lists as the square root of the catalog's size; of a large catalog one in
+    sixteen is searched. The centroids are drawn by a fixed seed, so a catalog always gets the same index.
 
     Args:
         table: (items, d) float embeddings.
@@ -40,7 +40,7 @@ class ItemIndex:
         self._index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(width), width, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         )
-        self._index.nprobe = max(1, lists // SEARCHED_SHARE)
+        self._index.nprobe = min(lists, max(SEARCHED_AT_LEAST, lists // SEARCHED_SHARE))
         self._index.cp.niter, self._index.cp.max_points_per_centroid = 8, POINTS_PER_LIST
         vectors = table.detach().cpu().float().contiguous().numpy()
         self._index.train(vectors)
