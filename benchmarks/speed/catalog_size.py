@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from llm4rec.benchmarks.speed.serving import medians
 from llm4rec.benchmarks.speed.training import EpochSeconds
+from llm4rec.configuration.recipe import Recipe
 from llm4rec.modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
+from llm4rec.training.arguments import training_arguments
 from llm4rec.training.evaluation.report import peak_memory_mb
-from llm4rec.training.trainer import LLM4RecTrainer, LLM4RecTrainingArguments
+from llm4rec.training.trainer import LLM4RecTrainer
 from tqdm.auto import tqdm
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -41,10 +43,10 @@ def one_size(items: int) -> dict[str, float]:
     tokens = generator.integers(items, size=(HISTORIES, LENGTH)) + processor.text_vocab_size
     windows = datasets.Dataset.from_dict({"input_ids": tokens.tolist(), "length": [LENGTH] * HISTORIES})
     with tempfile.TemporaryDirectory() as folder:
-        arguments = LLM4RecTrainingArguments(
-            output_dir=folder, num_train_epochs=2, per_device_train_batch_size=HISTORIES // STEPS, save_strategy="no",
-            average_steps=100, report_to="none", use_cpu=not torch.cuda.is_available(), bf16=False,
-        )  # fmt: skip
+        recipe = Recipe.load("amazon-beauty", [f"training.batch_size={HISTORIES // STEPS}"])
+        arguments = training_arguments(recipe, Path(folder), STEPS)
+        arguments.num_train_epochs, arguments.eval_strategy, arguments.save_strategy = 2, "no", "no"
+        arguments.load_best_model_at_end = False
         clock = EpochSeconds()
         trainer = LLM4RecTrainer(model, arguments, processor, windows, say=lambda line: None, callbacks=[clock])
         trainer.train()
@@ -63,7 +65,8 @@ def one_size(items: int) -> dict[str, float]:
         },
         30,
     )
-    many = {"input_ids": torch.from_numpy(tokens[:200]), "attention_mask": torch.ones(200, LENGTH, dtype=torch.long)}
+    rows = torch.from_numpy(tokens[:200])
+    many = {"input_ids": rows, "attention_mask": torch.ones_like(rows)}
     exact, approximate = (model.recommend(**many, exact=kind).items for kind in (True, False))
     recall = (exact[:, :, None] == approximate[:, None, :]).any(-1).float().mean()
     metrics |= {f"recommend_{name}_ms": value for name, value in found.items()}
