@@ -47,7 +47,9 @@ PEERS = ("rectools-sasrec", "rectools-bert4rec")
 CLASSICAL = (*BASELINES, *TUNED, TEXT_NEIGHBOURS)
 """Draw no random numbers."""
 
-OVERRIDES: dict[tuple[str, str], list[str]] = {}
+OVERRIDES: dict[tuple[str, str], list[str]] = {
+    ("amazon-beauty", "sasrec"): ["model.text_config.hidden_dropout=0.5"],
+}
 """(data set, model) → overrides of the data set's recipe, chosen on validation for that model."""
 PEER_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("amazon-beauty", "rectools-sasrec"): {"dropout_rate": 0.5, "n_blocks": 1},
