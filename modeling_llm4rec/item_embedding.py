@@ -86,12 +86,14 @@ class ItemEmbedding(nn.Module):
         present = self.present[items]
         if self.training and self.id_dropout > 0:
             present = self._hide_ids(present)
-        tokens = torch.stack([self._token(index, items) for index in range(len(self.modalities))])
-        tokens = F.dropout(tokens, self.dropout, self.training)
+        tokens = [
+            F.dropout(self._token(index, items), self.dropout, self.training) for index in range(len(self.modalities))
+        ]
         if self.fusion is None:
-            embedding, alpha = tokens.squeeze(0) * present, present.to(tokens.dtype)
+            embedding, alpha = tokens[0] * present, present.to(tokens[0].dtype)
         else:
-            embedding, alpha = self.fusion(self.cross_attention(tokens, present.T), present.T)
+            read = self.cross_attention(tokens, present.T)
+            embedding, alpha = self.fusion(tokens, present.T, read, self.cross_attention.output_projection)
             alpha = alpha.T
         return (embedding if self.projection is None else self.projection(embedding)), alpha
 

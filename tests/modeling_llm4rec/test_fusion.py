@@ -57,6 +57,20 @@ def test_what_text_takes_from_category_is_not_what_category_takes_from_text():
     assert not torch.allclose(attention(tokens, present), swapped, atol=1e-2)
 
 
+def test_the_fused_embedding_is_the_weighted_sum_of_the_tokens_after_attention():
+    attention, fusion = redraw(CrossModalAttention(3, 8, heads=2, dropout=0.0)), redraw(AdaptiveFusion(3, 8), seed=1)
+    tokens = torch.randn(3, 4, 8)
+    present = torch.tensor([[1, 1, 1], [1, 0, 1], [0, 1, 1], [0, 0, 1]], dtype=torch.bool).T
+    read = attention(tokens, present)
+    after = tokens + read.mT @ attention.output_projection
+    scores = fusion.score(torch.tanh(fusion.hidden(after) + fusion.modality_bias[:, None])).squeeze(-1)
+    expected_alpha = scores.masked_fill(~present, -torch.inf).softmax(0)
+    expected = present.sum(0)[:, None] * (expected_alpha[:, :, None] * after).sum(0)
+    fused, alpha = fusion(tokens, present, read, attention.output_projection)
+    torch.testing.assert_close(alpha, expected_alpha)
+    torch.testing.assert_close(fused, expected)
+
+
 def test_cross_attention_agrees_with_torch_attention_per_modality():
     attention = redraw(CrossModalAttention(3, 8, heads=2, dropout=0.0))
     tokens = torch.randn(4, 3, 8)
@@ -69,9 +83,8 @@ def test_cross_attention_agrees_with_torch_attention_per_modality():
     read = torch.nn.functional.scaled_dot_product_attention(
         heads(query), heads(key), heads(value), attn_mask=present[:, None, None, :]
     )
-    read = read.transpose(1, 2).flatten(2)
-    expected = tokens + torch.stack([read[:, m] @ attention.output_projection[m] for m in range(3)], dim=1)
-    torch.testing.assert_close(attention(tokens.transpose(0, 1), present.T), expected.transpose(0, 1))
+    expected = read.transpose(1, 2).flatten(2)
+    torch.testing.assert_close(attention(tokens.transpose(0, 1), present.T).permute(2, 0, 1), expected)
 
 
 def test_before_training_the_embedding_is_the_plain_sum_of_the_present_tokens():
@@ -80,7 +93,8 @@ def test_before_training_the_embedding_is_the_plain_sum_of_the_present_tokens():
     torch.nn.init.zeros_(fusion.modality_bias)
     tokens = torch.randn(2, 3, 8)
     present = torch.tensor([[True, True, True], [True, False, True]])
-    fused, alpha = fusion(tokens.transpose(0, 1), present.T)
+    nothing_read = torch.zeros(3, 2, 2)
+    fused, alpha = fusion(tokens.transpose(0, 1), present.T, nothing_read, torch.randn(3, 2, 8))
     torch.testing.assert_close(fused[0], tokens[0].sum(0))
     torch.testing.assert_close(fused[1], tokens[1, [0, 2]].sum(0))
     torch.testing.assert_close(alpha.T, torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.5, 0, 0.5]]))
