@@ -349,7 +349,7 @@ def test_a_terminal_without_unicode_gets_question_marks_not_an_error(trained, tm
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--recipe", "movilens"], "Built in are amazon-beauty, movielens, pretrained-llm-lora, quickstart"),
+        (["--recipe", "movilens"], "Built in are amazon-beauty, movielens, movielens-1m, pretrained-llm-lora"),
         (["--recipe", "mine.yaml"], "'mine.yaml' not found"),
         (["--set", "training.epoch=3"], "did you mean 'training.epochs'"),
         (["--set", "training.epochs=many"], "training.epochs is 'many' (str), expected float"),
