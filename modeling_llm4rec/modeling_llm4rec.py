@@ -208,9 +208,9 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         Raises:
             ImportError: without faiss.
         """
-        table = self.item_table()
-        if self._index is None or self._index_key != self._table_key:
-            self._index, self._index_key = ItemIndex(table), self._table_key
+        key = self._current_table_key()
+        if self._index is None or self._index_key != key:
+            self._index, self._index_key = ItemIndex(self.item_table()), key
         return self._index
 
     @torch.no_grad()
@@ -220,7 +220,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         self.item_embedding.append(features)
         if indexed:
             self._index.add(self.item_table()[len(self._index) :])
-            self._index_key = self._table_key
+            self._index_key = self._current_table_key()
 
     def _current_table_key(self) -> tuple:
         # In-place updates raise a tensor's version, replacements change its address; fused optimizers do neither.

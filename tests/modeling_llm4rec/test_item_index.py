@@ -73,6 +73,15 @@ def test_changed_weights_get_a_new_index(new_model, processor, batch):
     assert torch.equal(model.recommend(**batch, k=3).items, model.recommend(**batch, k=3, exact=True).items)
 
 
+def test_an_index_asked_for_in_training_follows_the_weights_too(new_model, processor):
+    model = new_model(processor).train()
+    index = model.model.item_index()
+    assert model.model.item_index() is index
+    with torch.no_grad():
+        model.model.item_embedding.encoders["modality_0"].embedding.weight.neg_()
+    assert model.model.item_index() is not index
+
+
 def test_what_the_index_cannot_do_is_refused(model, batch, processor):
     with pytest.raises(ValueError, match="exact=False with a mask or filter_seen=False"):
         model.recommend(**batch, k=3, exact=False, filter_seen=False)
