@@ -7,6 +7,7 @@
 | `text-neighbours` | nearest titles to the history, tuned likewise |
 | `sasrec sasrec-sampled` | LLM4Rec that reads item ids alone, with the full softmax or 256 negatives |
 | `llm4rec` and its ablations | the recipe of the data set |
+| `llm4rec-retrieval` | the same model with a memory of train, the adapter fitted on validation |
 | `llm4rec-diverse` | the same model, lists re-ordered for variety |
 | `rectools-sasrec rectools-bert4rec` | another library, in an environment of its own |
 
@@ -16,7 +17,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import time
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from llm4rec.benchmarks.data_sets import title_vectors, validation_evaluator
 from llm4rec.benchmarks.diverse_lists import choose_strength
 from llm4rec.benchmarks.peers.exchange import run_rectools
 from llm4rec.benchmarks.tuned_baselines import GRIDS, tune
-from llm4rec.configuration.recipe import Recipe
+from llm4rec.configuration.recipe import Recipe, RetrievalRecipe
 from llm4rec.configuration.typed_yaml import parse_yaml
 from llm4rec.training.baselines.content_neighbours import ContentNeighbours
 from llm4rec.training.baselines.named import BASELINES, make_baseline
@@ -35,12 +37,22 @@ from llm4rec.training.data.splits import Split
 from llm4rec.training.evaluate import load_recommender
 from llm4rec.training.evaluation.ranking_evaluator import Scorer
 from llm4rec.training.load import RECIPE_FILE
+from llm4rec.training.retrieval.fit import add_retrieval
 from llm4rec.training.run_folder import check_same_recipe
 from llm4rec.training.train import REPORT_FILE, train, with_absolute_paths
 from llm4rec.training.trainer import ModelScorer
 
 DIVERSE = "llm4rec-diverse"
-LLM4REC = ("llm4rec", DIVERSE, "llm4rec-without-text", "llm4rec-without-categories", "sasrec", "sasrec-sampled")
+RETRIEVAL = "llm4rec-retrieval"
+LLM4REC = (
+    "llm4rec",
+    DIVERSE,
+    RETRIEVAL,
+    "llm4rec-without-text",
+    "llm4rec-without-categories",
+    "sasrec",
+    "sasrec-sampled",
+)
 TUNED = tuple(f"{name}-tuned" for name in GRIDS)
 TEXT_NEIGHBOURS = "text-neighbours"
 PEERS = ("rectools-sasrec", "rectools-bert4rec")
@@ -124,7 +136,8 @@ def fit_llm4rec(
     Raises:
         ValueError: if `output` holds a model of another recipe.
     """
-    spent = 0.0
+    spent, settings = 0.0, recipe.retrieval
+    recipe = replace(recipe, retrieval=RetrievalRecipe())
     if (output / REPORT_FILE).is_file():
         check_same_recipe(Recipe.load(output / RECIPE_FILE), with_absolute_paths(recipe))
         report = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
@@ -136,6 +149,15 @@ def fit_llm4rec(
         model = model.to("cuda")
     config = recipe.to_dict()
     config["data"]["text_encoder"] = encoder_name(recipe.data.text_encoder)
+    if name == RETRIEVAL:
+        started = time.perf_counter()
+        report = add_retrieval(model, processor, split, settings, recipe.training.seed)
+        validation = report.metrics | {f"retrieval/{metric}": value for metric, value in report.diagnostics.items()}
+        config["retrieval"] = asdict(settings) | {
+            "variant": report.variant,
+            "entries": report.entries,
+            "fit_seconds": round(time.perf_counter() - started, 1),
+        }
     scorer: Scorer = ModelScorer(model, processor)
     if name == DIVERSE:
         with torch.no_grad():

@@ -27,6 +27,7 @@ from llm4rec.benchmarks.recommenders import (
     DIVERSE,
     LLM4REC,
     PEERS,
+    RETRIEVAL,
     Fitted,
     encode_texts,
     fit_classical,
@@ -92,10 +93,10 @@ class Run:
 
     @property
     def model_folder(self) -> Path | None:
-        """Where the trained model is kept; the diverse lists are those of the plain model."""
+        """Where the trained model is kept; diverse lists and a memory belong to the plain model."""
         if self.models is None:
             return None
-        name = "llm4rec" if self.model == DIVERSE else self.name
+        name = "llm4rec" if self.model in (DIVERSE, RETRIEVAL) else self.name
         return self.models / self.dataset / run_name(name, self.protocol, self.seed)
 
     @property

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .recipe import DataRecipe, LoraRecipe, ModelRecipe, Recipe, TrainingRecipe, recipe_names
+from .recipe import DataRecipe, LoraRecipe, ModelRecipe, Recipe, RetrievalRecipe, TrainingRecipe, recipe_names
 from .schema import DataSchema
 
 if TYPE_CHECKING:
-    from ..modeling_llm4rec.configuration_llm4rec import LLM4RecConfig, ModalityConfig
+    from ..modeling_llm4rec.configuration_llm4rec import LLM4RecConfig, ModalityConfig, RetrievalConfig
 
 __all__ = [
     "DataRecipe",
@@ -16,6 +16,8 @@ __all__ = [
     "ModalityConfig",
     "ModelRecipe",
     "Recipe",
+    "RetrievalConfig",
+    "RetrievalRecipe",
     "TrainingRecipe",
     "recipe_names",
 ]
@@ -23,7 +25,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The model's configuration imports transformers, which reading a recipe does not need.
-    if name in {"LLM4RecConfig", "ModalityConfig"}:
+    if name in {"LLM4RecConfig", "ModalityConfig", "RetrievalConfig"}:
         from ..modeling_llm4rec import configuration_llm4rec
 
         return getattr(configuration_llm4rec, name)

@@ -30,6 +30,12 @@ _RANGES: dict[str, tuple[float, bool, float | None]] = {
     "model.lora.rank": (0, True, None),
     "model.lora.alpha": (1, True, None),
     "model.lora.dropout": (0, True, 1),
+    "retrieval.neighbours": (1, True, None),
+    "retrieval.time_decay": (0, True, None),
+    "retrieval.credibility_weight": (0, True, None),
+    "retrieval.behaviour_entries": (0, True, None),
+    "retrieval.fit_cases": (1, True, None),
+    "retrieval.fit_epochs": (1, True, None),
     "training.epochs": (0, False, None),
     "training.batch_size": (1, True, None),
     "training.learning_rate": (0, False, None),
@@ -116,6 +122,28 @@ class ModelRecipe:
 
 
 @dataclass
+class RetrievalRecipe:
+    """A memory beside the weights, built after training; see `RetrievalConfig` for the fields of the same name."""
+
+    enabled: bool = field(default=False, metadata={"help": "build a memory, and learn how far to listen to it"})
+    sources: list[str] | None = field(
+        default=None, metadata={"help": "of transitions, behaviour, metadata; null: all"}
+    )
+    neighbours: int = field(default=50, metadata={"help": "items that each source finds for a user, K"})
+    time_decay: float = field(default=0.0, metadata={"help": "decay of entries per day; 0: none"})
+    credibility_weight: float = field(default=1.0, metadata={"help": "exponent of credibility; 0: it does not count"})
+    behaviour_entries: int = field(default=200_000, metadata={"help": "latest events that behaviour keeps"})
+    fit_on: Literal["validation", "train"] = field(
+        default="validation",
+        metadata={
+            "help": "events that teach the adapter; of train, what a user added to the memory is hidden from him"
+        },
+    )
+    fit_cases: int = field(default=50_000, metadata={"help": "events that the adapter learns from at most"})
+    fit_epochs: int = field(default=12, metadata={"help": "passes over them, at least 300 steps"})
+
+
+@dataclass
 class TrainingRecipe:
     """Optimisation; anything else that TRL's SFTConfig takes goes into `arguments`."""
 
@@ -153,6 +181,7 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
+    retrieval: RetrievalRecipe = field(default_factory=RetrievalRecipe)
 
     @classmethod
     def load(cls, name_or_path: str | Path, overrides: list[str] | None = None) -> Recipe:

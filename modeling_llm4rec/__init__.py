@@ -1,10 +1,12 @@
 """The model, complete by itself: it travels to the Hub as remote code, so nothing here imports the rest of llm4rec."""
 
 from .catalog import Catalog
-from .configuration_llm4rec import LLM4RecConfig, ModalityConfig
+from .configuration_llm4rec import LLM4RecConfig, ModalityConfig, RetrievalConfig
+from .memory import RetrievalMemory
 from .modeling_llm4rec import LLM4RecForCausalLM, LLM4RecModel, LLM4RecPreTrainedModel
 from .processing_llm4rec import LLM4RecProcessor, byte_tokenizer
 from .recommendation import RecommendOutput
+from .retrieved_context import RetrievedContext
 
 __all__ = [
     "Catalog",
@@ -15,5 +17,8 @@ __all__ = [
     "LLM4RecProcessor",
     "ModalityConfig",
     "RecommendOutput",
+    "RetrievalConfig",
+    "RetrievalMemory",
+    "RetrievedContext",
     "byte_tokenizer",
 ]

@@ -4,7 +4,7 @@ Read by every module of this folder; written beside the weights as `config.json`
 """
 
 import difflib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -12,6 +12,9 @@ from transformers import AutoConfig, PreTrainedConfig
 
 FORMAT_VERSION = 1
 """Version of the checkpoint format. Raised when an older library could not read a newer checkpoint."""
+
+RETRIEVAL_SOURCES = ("transitions", "behaviour", "metadata")
+"""What a memory can hold, see [`RetrievalConfig`]."""
 
 _SMALL_DECODER = {
     "model_type": "gpt_neox",
@@ -68,6 +71,61 @@ class ModalityConfig:
 
 
 @strict
+@dataclass
+class RetrievalConfig:
+    """What a recommender's memory holds, and how it is searched.
+
+    Args:
+        sources: of `transitions`, `behaviour`, `metadata`.
+        neighbours: items that each source finds for a user, K.
+        entries: entries that a search by vector looks at before those of one item are put together.
+        history: latest events of a history that are looked up.
+        recency: weight of an event relative to the one after it, in (0, 1].
+        window: longest distance of a transition, in events.
+        temperature: of the likeness of key vectors; smaller: only the nearest count.
+        time_decay: λ of the decay of entries, per day; 0: none.
+        credibility_weight: exponent of an entry's credibility; 0: it does not count.
+        attention_width, gate_width: inner widths of the adapter.
+        gate_dropout: dropout in the adapter's gate.
+        has_memory: whether a memory lies beside the weights.
+    """
+
+    sources: list = field(default_factory=lambda: list(RETRIEVAL_SOURCES))
+    neighbours: int = 50
+    entries: int = 200
+    history: int = 20
+    recency: float = 0.7
+    window: int = 5
+    temperature: float = 0.1
+    time_decay: float = 0.0
+    credibility_weight: float = 1.0
+    attention_width: int = 32
+    gate_width: int = 32
+    gate_dropout: float = 0.3
+    has_memory: bool = False
+
+    def validate_retrieval(self) -> None:
+        """Sources are known and named once, numbers lie in their ranges."""
+        unknown = [name for name in self.sources if name not in RETRIEVAL_SOURCES]
+        if unknown or not self.sources or len(set(self.sources)) < len(self.sources):
+            raise ValueError(
+                f"retrieval.sources is {self.sources}, expected some of {list(RETRIEVAL_SOURCES)}, once each."
+            )
+        for name in ("neighbours", "entries", "history", "window", "attention_width", "gate_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"retrieval.{name} is {getattr(self, name)}, expected at least 1.")
+        for name in ("time_decay", "credibility_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"retrieval.{name} is {getattr(self, name)}, expected 0 or more.")
+        if not 0 < self.recency <= 1:
+            raise ValueError(f"retrieval.recency is {self.recency}, expected a number in (0, 1].")
+        if self.temperature <= 0:
+            raise ValueError(f"retrieval.temperature is {self.temperature}, expected more than 0.")
+        if not 0 <= self.gate_dropout < 1:
+            raise ValueError(f"retrieval.gate_dropout is {self.gate_dropout}, expected a number in [0, 1).")
+
+
+@strict
 class LLM4RecConfig(PreTrainedConfig):
     r"""Configuration of [`LLM4RecModel`] and [`LLM4RecForCausalLM`].
 
@@ -102,6 +160,10 @@ class LLM4RecConfig(PreTrainedConfig):
         event_dropout (`float`): dropout on event embeddings before the backbone, for backbones without their own.
         repeat_bias (`bool`): learn how much more or less likely an item is because it stands in the history.
 
+    > Parameters that control retrieval
+
+        retrieval (`RetrievalConfig` or `dict`, *optional*): see [`RetrievalConfig`]; `None`: no memory.
+
     > Parameters that control serving
 
         max_exact_items (`int`): above this catalog size `recommend` finds candidates by an approximate index, where
@@ -131,6 +193,7 @@ class LLM4RecConfig(PreTrainedConfig):
     num_time_gaps: int = 0
     event_dropout: float = 0.0
     repeat_bias: bool = True
+    retrieval: dict | RetrievalConfig | None = None
     max_exact_items: int = 200_000
     num_negatives: int = 0
     max_full_softmax_items: int = 50_000
@@ -145,17 +208,22 @@ class LLM4RecConfig(PreTrainedConfig):
             values = dict(_SMALL_DECODER if self.text_config is None else self.text_config)
             self.text_config = AutoConfig.for_model(values.pop("model_type", _SMALL_DECODER["model_type"]), **values)
         modalities = self.modalities if self.modalities is not None else [{"name": "id", "kind": "id"}]
-        self.modalities = [replace(m) if isinstance(m, ModalityConfig) else _modality(m) for m in modalities]
+        self.modalities = [
+            replace(m) if isinstance(m, ModalityConfig) else _section(ModalityConfig, m, "A modality")
+            for m in modalities
+        ]
         for modality in self.modalities:
             if modality.kind == "id" and modality.num_embeddings == 0:
                 modality.num_embeddings = self.num_items
+        if isinstance(self.retrieval, dict):
+            self.retrieval = _section(RetrievalConfig, self.retrieval, "retrieval")
         self.rating_levels = [float(level) for level in self.rating_levels or []]
         super().__post_init__(**kwargs)
         # The text part of the head is tied exactly when the backbone's own head is.
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
 
     def _reject_unknown_keys(self, kwargs: dict[str, Any]) -> None:
-        known = {field.name for field in fields(self)}
+        known = {entry.name for entry in fields(self)}
         for key in kwargs:
             if key in known or key in _TRANSFORMERS_KEYS or key.startswith("_"):
                 continue
@@ -209,16 +277,19 @@ class LLM4RecConfig(PreTrainedConfig):
         """The configuration as plain JSON values."""
         values = super().to_dict()
         values["modalities"] = [asdict(m) if isinstance(m, ModalityConfig) else m for m in self.modalities]
+        if isinstance(self.retrieval, RetrievalConfig):
+            values["retrieval"] = asdict(self.retrieval)
         return values
 
 
-def _modality(values: dict[str, Any]) -> ModalityConfig:
-    known = [field.name for field in fields(ModalityConfig)]
+def _section(kind: type, values: dict[str, Any], name: str) -> Any:
+    """A part of the configuration from plain values; an unknown key is an error that names the nearest known one."""
+    known = [entry.name for entry in fields(kind)]
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"A modality got the unknown key {key!r}; did you mean {near!r}?")
-    return ModalityConfig(**values)
+            raise ValueError(f"{name} got the unknown key {key!r}; did you mean {near!r}?")
+    return kind(**values)
 
 
-__all__ = ["FORMAT_VERSION", "LLM4RecConfig", "ModalityConfig"]
+__all__ = ["FORMAT_VERSION", "RETRIEVAL_SOURCES", "LLM4RecConfig", "ModalityConfig", "RetrievalConfig"]

@@ -77,6 +77,10 @@ class ItemEmbedding(nn.Module):
             return None
         return self.present[:, ids[0]].nonzero().squeeze(1)
 
+    def stored_feature(self, index: int) -> torch.Tensor:
+        """(items, …) feature of the modality at `index`, which is not an `id`, as the checkpoint holds it."""
+        return getattr(self.features, _key(index))
+
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         """Embeddings of `items`."""
         return self.embed(items)[0]
@@ -101,7 +105,7 @@ class ItemEmbedding(nn.Module):
         encoder = self.encoders[_key(index)]
         if self.modalities[index].kind == "id":
             return encoder(items)
-        return encoder(getattr(self.features, _key(index))[items])
+        return encoder(self.stored_feature(index)[items])
 
     def _hide_ids(self, present: torch.Tensor) -> torch.Tensor:
         """Hide the `id` modality of a random share of the items that have another one."""

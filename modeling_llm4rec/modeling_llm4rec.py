@@ -35,6 +35,8 @@ from .recommendation import (
     top_k,
 )
 from .repeat_bias import RepeatBias, seen_pairs
+from .retrieval import Conditioned, RetrievalMixin
+from .retrieval_adapter import INITIAL_SHARPNESS, RetrievalAdapter
 
 if TYPE_CHECKING:
     from .processing_llm4rec import LLM4RecProcessor
@@ -121,6 +123,10 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
             init.zeros_(module.score.weight)
         elif isinstance(module, RepeatBias):
             init.zeros_(module.bias)
+        elif isinstance(module, RetrievalAdapter):
+            for closed in (module.attention_gate, module.source_weight, module.temperature, module.gate[-1].weight):
+                init.zeros_(closed)
+            init.constant_(module.sharpness, INITIAL_SHARPNESS)
 
     @classmethod
     def from_pretrained(
@@ -131,21 +137,39 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
         Args:
             pretrained_model_name_or_path: folder or Hub id.
             kwargs: as of `PreTrainedModel.from_pretrained`; for an adapter also `is_trainable`, and
-                `backbone_name_or_path` where the backbone has moved.
+                `backbone_name_or_path` where the backbone has moved; `retrieval=False` leaves the memory of the
+                checkpoint where it is.
 
         Raises:
             OSError: if there is no checkpoint, or the backbone of an adapter cannot be loaded.
+            ValueError: naming the file of the memory that is missing or damaged.
         """
-        if not is_adapter(pretrained_model_name_or_path, kwargs):
-            return super().from_pretrained(pretrained_model_name_or_path, *args, config=config, **kwargs)
-        loaded = load_adapter(LLM4RecForCausalLM, pretrained_model_name_or_path, config, kwargs)
-        return loaded if issubclass(cls, LLM4RecForCausalLM) else loaded.model
+        name, with_memory = pretrained_model_name_or_path, kwargs.pop("retrieval", True)
+        if with_memory not in (True, False):
+            raise ValueError(f"from_pretrained got retrieval={with_memory!r}, expected True or False.")
+        hub = dict(kwargs)
+        if is_adapter(name, kwargs):
+            loaded = load_adapter(LLM4RecForCausalLM, name, config, kwargs)
+        else:
+            loaded = super().from_pretrained(name, *args, config=config, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        settings = model.config.retrieval
+        if settings is not None and isinstance(model, LLM4RecForCausalLM):
+            if with_memory and settings.has_memory:
+                model._load_memory(name, hub)
+            settings.has_memory = model.memory is not None
+        if isinstance(model, LLM4RecForCausalLM) and not issubclass(cls, LLM4RecForCausalLM):
+            return model.model
+        return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
         """Save a checkpoint; of a model with an adapter, the adapter and the configuration to rebuild it."""
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if getattr(self, "_hf_peft_config_loaded", False) and is_main_process:
             self.config.save_pretrained(save_directory)
+        memory = getattr(self, "memory", None)
+        if memory is not None and is_main_process:
+            memory.save(save_directory)
 
 
 class LLM4RecModel(LLM4RecPreTrainedModel):
@@ -164,6 +188,9 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         self.item_embedding = ItemEmbedding(config).float()
         self.event_embedding = EventEmbedding(config).float()
         self.repeat_bias = RepeatBias().float() if config.repeat_bias else None
+        self.retrieval_adapter = None
+        if config.retrieval is not None:
+            self.retrieval_adapter = RetrievalAdapter(config.retrieval, config.text_config.hidden_size).float()
         self.event_dropout = nn.Dropout(config.event_dropout)
         self._table: torch.Tensor | None = None
         self._table_key: tuple | None = None
@@ -294,7 +321,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         return ItemRows(self.item_embedding(unique), unique)
 
 
-class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
+class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin):
     """The recommender: backbone, item embedding and a head over text tokens and items.
 
     Example:
@@ -425,8 +452,14 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: if a feature is missing, has the wrong shape, or an item has no modality at all.
         """
+        first = self.num_items
         self.model.append_items(features)
         self.config.num_items = self.num_items
+        if self.memory is not None:
+            content = self.content_vectors(first)
+            self.memory.transitions.grow(self.num_items)
+            if content is not None and self.memory.metadata.width:
+                self.memory.add_content(content)
 
     def fusion_report(self) -> FusionReport:
         """How much each modality weighs across the catalog, and whether one took over."""
@@ -487,6 +520,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
                 predicts = torch.zeros_like(history, dtype=torch.bool)
                 predicts[:, history.shape[1] - states.shape[1] :][:, keep] = True
                 items = self._with_repeat_bias(items.flatten(0, 1), history, predicts).view_as(items)
+                if self.memory is not None and kept.shape[1] == 1:  # the next item is asked for, as by `generate`
+                    items = self._with_memory(items, kept, history)
             logits = torch.cat([self.lm_head(kept), items], dim=-1)
         return CausalLMOutputWithPast(
             loss=loss,
@@ -495,6 +530,13 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+    def _with_memory(self, items: torch.Tensor, states: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
+        """Item logits (batch, 1, items) of states (batch, 1, hidden), conditioned on the memory."""
+        table, own = self.model.item_table(), states[:, 0]
+        read = self.condition(own, table, self.retrieve(own, history))
+        shift = (read.states - own) @ table.to(own.dtype).T
+        return read.add_to(items[:, 0] + shift).unsqueeze(1)
 
     def _rows_for_loss(
         self, input_ids: torch.Tensor | None, labels: torch.Tensor
@@ -577,6 +619,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         allow: torch.Tensor | None = None,
         deny: torch.Tensor | None = None,
         exact: bool | None = None,
+        retrieval: bool = True,
+        request_time: torch.LongTensor | None = None,
     ) -> RecommendOutput:
         """The k best items for each history, in one forward pass.
 
@@ -590,6 +634,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             exact: score every item; false: only those that an approximate index finds (`model.item_index()`), whose
                 scores are exact all the same. By default the index serves catalogs above `config.max_exact_items`
                 where faiss is installed; masks and `filter_seen=False` always score every item.
+            retrieval: ask the memory, where the model has one.
+            request_time: (batch,) unix seconds now, for the decay of the memory's entries; unknown by default.
 
         Returns:
             [`RecommendOutput`] with `items` and `scores`, both (batch, k).
@@ -618,31 +664,43 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
             self.eval()
         table = self.model.item_table()
         states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids, item_rows=ItemRows(table))
+        context = self.retrieve(states, input_ids, request_time) if retrieval else None
+        read = self.condition(states, table, context)
         if not exact:
-            found = self.model.item_index().search(states, CANDIDATES_PER_ITEM * k + seen.shape[1])
-            best = self._best_of(found, states, table, seen, k)
+            found = self.model.item_index().search(read.states, CANDIDATES_PER_ITEM * k + seen.shape[1])
+            best = self._best_of(found, read, table, seen, k)
             if was_training:
                 self.train()
             return best
         parts = []
         for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
-            scores = self._scores(states[rows], table, input_ids[rows])
+            scores = self._scores(read.rows(rows), table, input_ids[rows])
             scores = exclude(scores, _rows(allow, rows), _rows(deny, rows))
             if filter_seen:
                 scores = exclude_seen(scores, seen[rows])
             parts.append(top_k(scores, k))
         if was_training:
             self.train()
-        return RecommendOutput(torch.cat([p.items for p in parts]), torch.cat([p.scores for p in parts]))
+        items, scores = (torch.cat([getattr(part, name) for part in parts]) for name in ("items", "scores"))
+        return RecommendOutput(items, scores, context)
 
     def _best_of(
-        self, found: torch.Tensor, states: torch.Tensor, table: torch.Tensor, seen: torch.Tensor, k: int
+        self, found: torch.Tensor, read: Conditioned, table: torch.Tensor, seen: torch.Tensor, k: int
     ) -> RecommendOutput:
-        """The k best unseen items among the candidates `found` (batch, n), -1 for none."""
+        """The k best unseen items among the candidates `found` (batch, n), -1 for none, and what was retrieved."""
+        if read.context is not None:
+            retrieved = read.context.items.flatten(1).sort(dim=1).values
+            again = torch.zeros_like(retrieved, dtype=torch.bool)
+            again[:, 1:] = retrieved[:, 1:] == retrieved[:, :-1]
+            again |= (retrieved[:, :, None] == found[:, None, :]).any(-1)
+            found = torch.cat([found, retrieved.masked_fill(again, -1)], dim=1)
+        states = read.states
         scores = torch.bmm(table[found.clamp(min=0)].to(states.dtype), states.unsqueeze(-1)).squeeze(-1).float()
+        scores = read.add_to_candidates(scores, found)
         left_out = (found < 0) | (found[:, :, None] == seen[:, None, :]).any(-1)
         best = top_k(scores.masked_fill(left_out, float("-inf")), k)
-        return RecommendOutput(found.gather(1, best.items.clamp(min=0)).masked_fill(best.items < 0, -1), best.scores)
+        items = found.gather(1, best.items.clamp(min=0)).masked_fill(best.items < 0, -1)
+        return RecommendOutput(items, best.scores, read.context)
 
     def user_states(
         self,
@@ -672,17 +730,27 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, GenerationMixin):
         last = (attention_mask.long() * positions).argmax(-1)
         return states[torch.arange(len(states), device=states.device), last]
 
-    def score_items(self, input_ids: torch.LongTensor, **batch: torch.Tensor) -> torch.Tensor:
+    def score_items(
+        self,
+        input_ids: torch.LongTensor,
+        *,
+        retrieval: bool = True,
+        request_time: torch.LongTensor | None = None,
+        **batch: torch.Tensor,
+    ) -> torch.Tensor:
         """(batch, items) float32 scores of the whole catalog: `recommend` before any item is left out."""
         batch.pop("seen_items", None)
         table = self.model.item_table()
-        return self._scores(self.user_states(input_ids, item_rows=ItemRows(table), **batch), table, input_ids)
+        states = self.user_states(input_ids, item_rows=ItemRows(table), **batch)
+        context = self.retrieve(states, input_ids, request_time) if retrieval else None
+        return self._scores(self.condition(states, table, context), table, input_ids)
 
-    def _scores(self, states: torch.Tensor, table: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        """Scores (batch, items) of user states (batch, hidden)."""
+    def _scores(self, read: Conditioned, table: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """Scores (batch, items) of conditioned user states."""
         predicts = torch.zeros_like(input_ids, dtype=torch.bool)
         predicts[:, -1] = True  # padding on the right holds no items, so the last place sees the whole history
-        return self._with_repeat_bias((states @ table.to(states.dtype).T).float(), input_ids, predicts)
+        own = (read.states @ table.to(read.states.dtype).T).float()
+        return read.add_to(self._with_repeat_bias(own, input_ids, predicts))
 
     def _with_repeat_bias(self, scores: torch.Tensor, input_ids: torch.Tensor, predicts: torch.Tensor) -> torch.Tensor:
         """Scores (predictions, items) with the bias of items in the history."""

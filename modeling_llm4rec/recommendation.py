@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import LogitsProcessor
 
+from .retrieved_context import RetrievedContext
+
 
 @dataclass
 class RecommendOutput:
@@ -19,10 +21,12 @@ class RecommendOutput:
         items: (batch, k) long item indices, best first; -1 where fewer than k candidates were left. The tensor carries
             its scores as `items.scores`, so that `processor.decode_items(out.items)` can show them.
         scores: (batch, k) float log-odds scores (unnormalised logits); -inf where `items` is -1.
+        retrieved: what the memory found for the users, with its scores in parts; `None` without a memory.
     """
 
     items: torch.Tensor
     scores: torch.Tensor
+    retrieved: RetrievedContext | None = None
 
     def __post_init__(self) -> None:
         self.items.scores = self.scores

@@ -9,7 +9,7 @@ import torch
 from ..configuration.recipe import LoraRecipe
 from ..modeling_llm4rec import LLM4RecForCausalLM
 
-TRAINED_FULLY = ["item_embedding", "event_embedding", "repeat_bias"]
+TRAINED_FULLY = ["item_embedding", "event_embedding", "repeat_bias", "retrieval_adapter"]
 """Modules that peft copies, trains and saves whole beside the low-rank updates."""
 
 

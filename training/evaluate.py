@@ -22,6 +22,8 @@ from .evaluation.intervals import intervals
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .evaluation.report import git_commit, machine_description
 from .load import load_recommender, recipe_of
+from .retrieval.diagnostics import fallen, retrieval_metrics
+from .retrieval.retrieved_cases import retrieve_cases
 from .trainer import ModelScorer
 
 HEADLINES = tuple(f"{protocol}/ndcg@10" for protocol in PROTOCOLS)
@@ -67,7 +69,8 @@ def evaluate_model(
             :data:`~llm4rec.training.baselines.named.BASELINES`, or true for those that cost seconds.
 
     Returns:
-        JSON-ready facts: `metrics` and `intervals` (95 %, bootstrap over users) per recommender, `comparisons` with
+        JSON-ready facts: `retrieval` (precision@K, hit share and decay of the memory's finds, `None` without a
+        memory), `metrics` and `intervals` (95 %, bootstrap over users) per recommender, `comparisons` with
         the best baseline of each protocol, `split part cases items seed commit machine date seconds`.
 
     Raises:
@@ -95,6 +98,8 @@ def evaluate_model(
     cases = getattr(parts, part)
     evaluator = RankingEvaluator(cases, batch_size=batch_size, progress=progress)
     scorers: dict[str, Any] = {"llm4rec": ModelScorer(recommender, processor)}
+    if recommender.memory is not None:
+        scorers["llm4rec without retrieval"] = ModelScorer(recommender, processor, retrieval=False)
     if baselines is True:
         fitted = {name: make_baseline(name) for name in default_baselines(data.interactions.num_items)}
     scorers |= {name: baseline.fit(parts.train).score for name, baseline in fitted.items()}
@@ -104,6 +109,12 @@ def evaluate_model(
         results[name] = evaluator.evaluate(scorer)
         seconds = time.perf_counter() - ranking
         say(f"Ranked {data.interactions.num_items:,} items for {len(cases):,} users by {name} ({seconds:.1f} s)")
+    diagnostics = None
+    if recommender.memory is not None:
+        found = retrieve_cases(recommender, processor, cases, progress=progress)
+        diagnostics = retrieval_metrics(found.context, found.targets)
+        for warning in fallen(diagnostics, recommender.memory.facts.get("diagnostics", {})):
+            say(f"Warning: {warning}")
     return {
         "model": str(model),
         "dataset": data.schema.source or data.folder.name,
@@ -117,6 +128,7 @@ def evaluate_model(
         "machine": machine_description(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "seconds": round(time.perf_counter() - started, 1),
+        "retrieval": diagnostics,
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {
             name: {metric: interval.to_dict() for metric, interval in intervals(result, HEADLINES).items()}

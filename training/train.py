@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from .data.sequences import training_windows
 from .data.splits import EvaluationSet, Split
 from .load import CHECKPOINTS, RECIPE_FILE, short_reason
 from .model_card import write_model_card
+from .retrieval.fit import add_retrieval, retrieval_config
 from .run_folder import check_output, check_same_recipe, empty, last_checkpoint
 from .trainer import LLM4RecTrainer
 
@@ -121,6 +122,9 @@ def train(
     processor = build_processor(data, recipe, split)
     model = build_model(processor, recipe, split.train, data.folder / "text_vectors", progress)
     say(_describe(model, processor, split))
+    if recipe.retrieval.enabled:
+        model.add_retrieval(retrieval_config(recipe.retrieval))  # before LoRA, which decides what is saved beside it
+        model.model.retrieval_adapter.requires_grad_(False)
     if recipe.model.backbone and recipe.model.lora.rank:
         model = add_lora(model, recipe.model.lora)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
@@ -152,15 +156,20 @@ def train(
                 "(model.num_negatives=1024)."
             ) from error
         raise
-    seconds = time.perf_counter() - started
     best = _best_validation(trainer)
+    found = None
+    if recipe.retrieval.enabled and not trainer.interrupted and trainer.is_world_process_zero():
+        found = add_retrieval(
+            recommender_of(trainer.model), processor, split, recipe.retrieval, recipe.training.seed, say, progress
+        )
+    seconds = time.perf_counter() - started
     report = TrainReport(
         output, trainer.interrupted, trainer.state.epoch or 0.0, trainer.state.global_step, seconds, best, parameters
     )
     if trainer.interrupted or not trainer.is_world_process_zero():
         return report
     _save(trainer, processor, recipe, output)
-    facts = _report_json(trainer, report, data)
+    facts = _report_json(trainer, report, data) | ({} if found is None else {"retrieval": asdict(found)})
     (output / REPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     write_model_card(output, recommender_of(trainer.model), processor, recipe, facts)
     shutil.rmtree(checkpoints)
@@ -217,5 +226,8 @@ def _save(trainer: LLM4RecTrainer, processor: LLM4RecProcessor, recipe: Recipe, 
     if recipe.model.lora.merge:
         model = merged(model)
     model.save_pretrained(str(output))
-    recommender_of(model).config.save_pretrained(str(output))
+    recommender = recommender_of(model)
+    recommender.config.save_pretrained(str(output))
+    if recommender.memory is not None:
+        recommender.memory.save(output)  # peft saves its adapter alone
     processor.save_pretrained(str(output))

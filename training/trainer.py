@@ -33,7 +33,7 @@ from trl import SFTConfig, SFTTrainer
 from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from .adapters import recommender_of
 from .data.prepared import Interactions
-from .data.sequences import SequenceCollator, history_batch
+from .data.sequences import SequenceCollator, history_batch, request_times
 from .data.splits import EvaluationSet
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .length_buckets import LengthBucketSampler
@@ -192,10 +192,11 @@ class ModelScorer:
     Args:
         model: the recommender, a peft model around it included.
         processor: its processor.
+        retrieval: ask the model's memory, if it has one; the time of a request is that of the latest event.
     """
 
-    def __init__(self, model: torch.nn.Module, processor: LLM4RecProcessor):
-        self.model, self.processor = recommender_of(model), processor
+    def __init__(self, model: torch.nn.Module, processor: LLM4RecProcessor, retrieval: bool = True):
+        self.model, self.processor, self.retrieval = recommender_of(model), processor, retrieval
 
     @torch.no_grad()
     def __call__(self, histories: Interactions) -> torch.Tensor:
@@ -205,9 +206,12 @@ class ModelScorer:
         # Histories of similar length go through the model together: most are far shorter than the longest.
         order = torch.from_numpy(np.argsort(histories.lengths, kind="stable"))
         for users in order.split(HISTORIES_AT_ONCE):
-            batch = history_batch(histories.take(users.numpy()), self.processor)
+            chosen = histories.take(users.numpy())
+            batch = history_batch(chosen, self.processor)
             batch = {name: values.to(self.model.device) for name, values in batch.items()}
-            parts.append(self.model.score_items(**batch).float())
+            if self.retrieval:
+                batch["request_time"] = request_times(chosen)
+            parts.append(self.model.score_items(**batch, retrieval=self.retrieval).float())
         scores = torch.cat(parts)
         return scores[order.argsort().to(scores.device)]
 

@@ -75,6 +75,18 @@ def show(console: Console, report: dict[str, Any]) -> None:
                     f"{outcome['low']:+.4f} to {outcome['high']:+.4f}, p = {outcome['p_value']:.2g}"
                 )
         console.say()
+    if report["retrieval"]:
+        _show_retrieval(console, report["retrieval"])
+
+
+def _show_retrieval(console: Console, diagnostics: dict[str, float], k: int = 10) -> None:
+    """How often what really came next was among the K items that each source of the memory found."""
+    names = [name.partition("/")[0] for name in diagnostics if name.endswith(f"/precision@{k}")]
+    console.table(
+        ["retrieved", f"precision@{k}", f"hit share@{k}"],
+        [[name, *(diagnostics[f"{name}/{metric}@{k}"] for metric in ("precision", "hit_share"))] for name in names],
+    )
+    console.say()
 
 
 def _shown(report: dict[str, Any], name: str, metric: str) -> float | str:

@@ -60,6 +60,9 @@ def _model_facts(name: str) -> dict[str, Any]:
         "events read": processor.max_history,
         "rating levels": processor.rating_levels,
         "reads times": processor.num_time_gaps > 0,
+        "memory": None
+        if model.memory is None
+        else {name: f"{n:,} entries" for name, n in model.memory.sizes().items()},
         "format version": model.config.format_version,
     }
     training = Path(name) / "training.json"

@@ -52,7 +52,7 @@ def training_windows(
     Raises:
         ValueError: if there is no event to train on.
     """
-    starts, stops, first = _windows(interactions, processor.max_history, last_only=windows == "last")
+    starts, stops, first = window_ranges(interactions, processor.max_history, last_only=windows == "last")
     extra = event_ids(interactions, processor)
     tokens = interactions.items.astype(np.int64) + processor.text_vocab_size
 
@@ -71,7 +71,9 @@ def training_windows(
     return datasets.Dataset.from_dict({name: [row[name] for row in table] for name in table[0]})
 
 
-def _windows(interactions: Interactions, length: int, last_only: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def window_ranges(
+    interactions: Interactions, length: int, last_only: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Event ranges `start:stop` of the windows, and whether the start token stands before them.
 
     A history of n events is the sequence start, e_1 … e_n; it is cut from its end into pieces of `length + 1` tokens
@@ -148,3 +150,13 @@ def history_batch(histories: Interactions, processor: LLM4RecProcessor) -> dict[
     batch["input_ids"][rows, start] = processor.start_id
     batch["attention_mask"] = (np.arange(longest + 1)[None, :] >= start[:, None]).astype(np.int64)
     return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def request_times(histories: Interactions) -> torch.Tensor | None:
+    """(users,) long unix seconds of the latest event of each history, -1 where it is empty; `None` without times."""
+    if histories.timestamps is None:
+        return None
+    last = np.full(histories.num_users, -1, dtype=np.int64)
+    some = histories.lengths > 0
+    last[some] = histories.timestamps[histories.offsets[1:][some] - 1]
+    return torch.from_numpy(last)

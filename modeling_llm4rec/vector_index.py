@@ -1,0 +1,149 @@
+"""Vector index: the entries of a memory whose keys are most like a query, exactly or by FAISS.
+
+Used by `vector_memory.py`; knows vectors and row numbers only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers.utils import is_faiss_available
+
+EXACT_BELOW, GRAPH_BELOW = 20_000, 300_000
+"""Vectors up to which every one is compared, and up to which a neighbour graph is built; above: inverted lists."""
+
+NEIGHBOURS_IN_GRAPH, GRAPH_EFFORT, GRAPH_SEARCH = 16, 64, 128
+"""HNSW: links a vector, and how many candidates are kept while building and searching."""
+
+POINTS_PER_LIST, SEARCHED_LISTS = 256, 48
+"""Inverted lists: vectors a list holds on average, and how many lists are searched."""
+
+
+class VectorIndex:
+    """Search by inner product over unit vectors.
+
+    `exact` compares all, `hnsw` walks a neighbour graph, `ivf` searches inverted lists of vectors that take a byte a
+    dimension (product quantisation takes less and finds too few: `docs/design.md`).
+
+    Args:
+        kind: `exact`, `hnsw` or `ivf`.
+        keys: (n, d) float, unit rows.
+
+    Raises:
+        ImportError: for the last two without faiss.
+    """
+
+    def __init__(self, kind: str, keys: torch.Tensor):
+        self.kind = kind
+        self._keys = keys if kind == "exact" else None
+        if kind == "exact":
+            return
+        faiss = _faiss()
+        vectors = keys.float().contiguous().numpy()
+        width = vectors.shape[1]
+        if kind == "hnsw":
+            self._index = faiss.IndexHNSWSQ(
+                width, faiss.ScalarQuantizer.QT_8bit, NEIGHBOURS_IN_GRAPH, faiss.METRIC_INNER_PRODUCT
+            )
+            self._index.hnsw.efConstruction = GRAPH_EFFORT
+        else:
+            lists = max(1, len(vectors) // POINTS_PER_LIST)
+            self._index = faiss.IndexIVFScalarQuantizer(
+                faiss.IndexFlatIP(width), width, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+            )
+            self._index.cp.niter, self._index.cp.max_points_per_centroid = 6, 39
+        self._index.train(vectors)
+        self._index.add(vectors)
+        self._set_effort()
+
+    @staticmethod
+    def kind_for(count: int) -> str:
+        """The kind that fits `count` vectors; without faiss all are compared."""
+        if count <= EXACT_BELOW or not is_faiss_available():
+            return "exact"
+        return "hnsw" if count <= GRAPH_BELOW else "ivf"
+
+    def _set_effort(self) -> None:
+        if self.kind == "hnsw":
+            self._index.hnsw.efSearch = GRAPH_SEARCH
+        else:
+            self._index.nprobe = min(self._index.nlist, SEARCHED_LISTS)
+
+    def __len__(self) -> int:
+        return len(self._keys) if self.kind == "exact" else self._index.ntotal
+
+    def add(self, keys: torch.Tensor) -> None:
+        """Append unit vectors (n, d)."""
+        if self.kind == "exact":
+            self._keys = torch.cat([self._keys, keys.to(self._keys.dtype)])
+        else:
+            self._index.add(keys.float().contiguous().numpy())
+
+    def search(self, queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Similarities (batch, count) float, best first, and rows (batch, count) long; -1 where there are fewer."""
+        wanted = min(count, len(self))
+        if self.kind == "exact":
+            found = (queries.float() @ self._keys.float().T).topk(wanted, dim=1)
+            similarity, rows = found.values, found.indices
+        else:
+            found = self._index.search(queries.float().contiguous().numpy(), wanted)
+            similarity, rows = (torch.from_numpy(part) for part in found)
+        missing = (0, count - wanted)
+        return (
+            torch.nn.functional.pad(similarity, missing, value=-1.0),
+            torch.nn.functional.pad(rows, missing, value=-1),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write a FAISS index; an exact one needs no file of its own."""
+        if self.kind != "exact":
+            _faiss().write_index(self._index, str(path))
+
+    @classmethod
+    def load(cls, path: str | Path, kind: str, keys: torch.Tensor) -> VectorIndex:
+        """Read what `save` wrote, mapped into memory rather than copied where FAISS can.
+
+        Raises:
+            ImportError: without faiss.
+            ValueError: if the file holds no index, or one of another shape than `keys`.
+        """
+        if kind == "exact":
+            return cls(kind, keys)
+        faiss = _faiss()
+        index = cls.__new__(cls)
+        index.kind, index._keys = kind, None
+        try:
+            index._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if kind == "ivf" else 0)
+        except RuntimeError as error:
+            raise ValueError(f"{path} is no index that FAISS can read. Copy or download the model again.") from error
+        expected = (len(keys), keys.shape[1])
+        if (index._index.ntotal, index._index.d) != expected:
+            raise ValueError(
+                f"{path} holds {index._index.ntotal} vectors of width {index._index.d}, the memory has {expected[0]} "
+                f"of width {expected[1]}. The files are of two memories; copy or download the model again."
+            )
+        index._set_effort()
+        return index
+
+
+def unit_rows(vectors: torch.Tensor) -> torch.Tensor:
+    """Rows scaled to length 1; a row of zeros stays."""
+    return torch.nn.functional.normalize(vectors.float(), dim=-1)
+
+
+def recall(found: np.ndarray, true: np.ndarray) -> float:
+    """Share of the true rows (batch, k) that were found (batch, k)."""
+    return float((found[:, :, None] == true[:, None, :]).any(1).mean())
+
+
+def _faiss():
+    if not is_faiss_available():
+        raise ImportError("A memory of this size needs faiss: `pip install 'llm4rec[retrieval]'`.")
+    import faiss
+
+    return faiss
+
+
+__all__ = ["VectorIndex", "unit_rows"]

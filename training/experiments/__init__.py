@@ -1,0 +1,1 @@
+"""Experiments: sweeps that answer one question with a table and a plot."""

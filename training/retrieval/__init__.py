@@ -1,0 +1,1 @@
+"""Retrieval: building a memory from train events, and learning how far to listen to it."""
