@@ -199,8 +199,19 @@ class Recipe:
                 f"Recipe {str(name_or_path)!r} not found. Built in are {', '.join(recipe_names())}; or give the path "
                 "of a .yaml file."
             )
-        values = read_yaml(path) or {}
-        recipe = from_values(cls, values, path.name)
+        return cls.from_values(read_yaml(path) or {}, overrides, path.name)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], overrides: list[str] | None = None, source: str = "") -> Recipe:
+        """From plain values, then `section.field=value` overrides.
+
+        Args:
+            source: named in errors about the values.
+
+        Raises:
+            ValueError: for an unknown key or a value of the wrong type.
+        """
+        recipe = from_values(cls, values, source)
         for override in overrides or []:
             _apply(values, override)
         if overrides:

@@ -50,6 +50,8 @@ class RetrievalAdapter(nn.Module):
             nn.Dropout(config.gate_dropout),
             nn.Linear(config.gate_width, sources + 1),
         )
+        nn.init.zeros_(self.gate[-1].weight)
+        nn.init.zeros_(self.gate[-1].bias)
         self.source_weight = nn.Parameter(torch.zeros(sources))
         self.sharpness = nn.Parameter(torch.full((sources,), INITIAL_SHARPNESS))
         self.temperature = nn.Parameter(torch.zeros(1))

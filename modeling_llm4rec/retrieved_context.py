@@ -49,6 +49,12 @@ class RetrievedContext:
         values = {name: getattr(self, name)[index] for name in _PARTS}
         return RetrievedContext(sources=self.sources, **values)
 
+    def shortened(self, k: int) -> RetrievedContext:
+        """The k best items of every source; relevance is normalised over them."""
+        parts = (self.items, self.similarity, self.decay, self.credibility)
+        best = {source: tuple(part[:, place, :k] for part in parts) for place, source in enumerate(self.sources)}
+        return RetrievedContext.of(best)
+
     @classmethod
     def of(cls, parts: dict[str, tuple[torch.Tensor, ...]]) -> RetrievedContext:
         """From (items, similarity, decay, credibility) of each source, each (batch, k)."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import evaluate, info, prepare, quickstart, recommend, train
+from . import evaluate, experiment, info, prepare, quickstart, recommend, train
 from .console import plain
 
 LONGEST_REASON = 1000
@@ -61,6 +61,9 @@ app = typer.Typer(
 app.callback()(_options)
 for module in (quickstart, prepare, train, evaluate, recommend, info):
     app.command(module.NAME)(_stoppable(module.command))
+for command in experiment.app.registered_commands:
+    command.callback = _stoppable(command.callback)
+app.add_typer(experiment.app)
 
 
 def main(arguments: list[str] | None = None) -> None:

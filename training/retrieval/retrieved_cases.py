@@ -5,7 +5,7 @@ Between the model and `fit.py`: the model's own part of the scores is computed o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,12 @@ class RetrievedCases:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def shortened(self, k: int) -> RetrievedCases:
+        """The same cases as if every source had found at most k items; candidates stay."""
+        sources, depth = self.context.items.shape[1:]
+        slots = self.slots.view(len(self), sources, depth)[:, :, :k].flatten(1)
+        return replace(self, slots=slots, context=self.context.shortened(k))
 
     def rows(self, index: torch.Tensor) -> RetrievedCases:
         """Some of the cases."""
