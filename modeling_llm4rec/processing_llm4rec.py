@@ -18,9 +18,11 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, PreTrainedTokeni
 from transformers.utils import cached_file
 
 from .catalog import Catalog, columns_of
+from .context_text import render_context
 from .event_embedding import rating_ids, time_gap_ids
 from .item_features import ItemFeaturizer, ModalityStatistics
 from .recommendation import RecommendOutput
+from .retrieved_context import RetrievedContext
 from .text_encoding import HASHING, HashingTextEncoder, SentenceTransformerEncoder
 
 CATALOG_FILE = "catalog.parquet"
@@ -169,6 +171,7 @@ class LLM4RecProcessor(ProcessorMixin):
         histories: Sequence[Sequence[Any]] | None = None,
         ratings: Sequence[Sequence[float | None]] | None = None,
         timestamps: Sequence[Sequence[int | None]] | None = None,
+        contexts: Sequence[str] | None = None,
         return_tensors: str | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
@@ -178,6 +181,7 @@ class LLM4RecProcessor(ProcessorMixin):
             text: a text or several; every placeholder becomes that item's token.
             histories: per user the item ids in time order; may be empty.
             ratings, timestamps: beside each item of `histories`, where known; unix seconds.
+            contexts: per user a text that a pretrained backbone reads before the history, from `render_context`.
             return_tensors: `"pt"` for tensors.
 
         Returns:
@@ -200,6 +204,8 @@ class LLM4RecProcessor(ProcessorMixin):
         for name, values in given.items():
             if len(values) != len(histories):
                 raise ValueError(f"{name} has {len(values)} entries for {len(histories)} histories.")
+        if contexts is not None and len(contexts) != len(histories):
+            raise ValueError(f"contexts has {len(contexts)} entries for {len(histories)} histories.")
         rows, seen = [], []
         for user, history in enumerate(histories):
             indices = self.catalog.indices(history)
@@ -210,13 +216,33 @@ class LLM4RecProcessor(ProcessorMixin):
                         f"{name}[{user}] has {len(values[user])} values for a history of {len(indices)} items."
                     )
                 beside[name] = values[user]
-            rows.append(self.encode_history(indices, **beside))
+            row = self.encode_history(indices, **beside)
+            if contexts is not None:
+                # Text alone: what looks like a placeholder of an item is none here.
+                before = self.tokenizer(contexts[user], add_special_tokens=False)["input_ids"]
+                row = {name: (before if name == "input_ids" else [0] * len(before)) + ids for name, ids in row.items()}
+            rows.append(row)
             seen.append(indices)
         batch = self._pad(rows, None)
         if any(len(indices) > self.max_history for indices in seen):
             longest = max(map(len, seen))
             batch["seen_items"] = [indices + [-1] * (longest - len(indices)) for indices in seen]
         return batch.convert_to_tensors(return_tensors)
+
+    def render_context(self, context: RetrievedContext, max_items: int = 5, max_characters: int = 800) -> list[str]:
+        """What a memory found, as text for `contexts`: quoted titles of bounded length that steer nothing.
+
+        Args:
+            context: `recommend(…).retrieved`.
+            max_items: titles of every source.
+            max_characters: of each text.
+        """
+        tokenizer = self.tokenizer
+        special = sorted({*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}, key=len, reverse=True)
+        return [
+            render_context(context, row, self.catalog.title, special, max_items, max_characters)
+            for row in range(len(context.items))
+        ]
 
     def encode_history(
         self,

@@ -3,6 +3,7 @@
     python benchmarks/speed/run.py training --data $DATA --peer-python $PEERS/bin/python
     python benchmarks/speed/run.py serving --data $DATA --peer-python $PEERS/bin/python
     python benchmarks/speed/run.py catalog
+    python benchmarks/speed/run.py retrieval
 
 Prints a table and writes a row to `benchmarks/results/speed/`. Nothing else should run meanwhile.
 """
@@ -16,17 +17,18 @@ import time
 from pathlib import Path
 
 from llm4rec.benchmarks.data_sets import prepared
-from llm4rec.benchmarks.speed import catalog_size, serving, training
+from llm4rec.benchmarks.speed import catalog_size, retrieval, serving, training
 from llm4rec.training.evaluation.report import report_row
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 DATA_SET = "amazon-beauty"
+WITHOUT_DATA = ("catalog", "retrieval")
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["training", "serving", "catalog"])
+    parser.add_argument("what", choices=["training", "serving", *WITHOUT_DATA])
     parser.add_argument("--data", type=Path, help="folder that holds the raw data sets")
     parser.add_argument("--work", type=Path, help="keep prepared data here between runs")
     parser.add_argument("--peer-python", help="interpreter of the environment of the peer; default: without it")
@@ -36,6 +38,8 @@ def main() -> None:
     started = time.perf_counter()
     if args.what == "catalog":
         metrics, config = catalog_size.measure()
+    elif args.what == "retrieval":
+        metrics, config = retrieval.measure(args.rounds or 200)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             work = args.work or Path(scratch)
@@ -46,10 +50,10 @@ def main() -> None:
             else:
                 metrics, config = serving.measure(data, args.peer_python, args.rounds or 200)
     command = f"python benchmarks/speed/run.py {args.what}"
-    command += "" if args.what == "catalog" else " --data $DATA"
+    command += "" if args.what in WITHOUT_DATA else " --data $DATA"
     command += " --peer-python $PEERS/bin/python" if args.peer_python else ""
     row = report_row(
-        "random" if args.what == "catalog" else DATA_SET, "speed", args.what, metrics,
+        "random" if args.what in WITHOUT_DATA else DATA_SET, "speed", args.what, metrics,
         seconds=time.perf_counter() - started, command=command, config=config,
     )  # fmt: skip
     RESULTS.mkdir(parents=True, exist_ok=True)
