@@ -129,7 +129,7 @@ class RetrievalRecipe:
     sources: list[str] | None = field(
         default=None, metadata={"help": "of transitions, behaviour, metadata; null: all"}
     )
-    neighbours: int = field(default=50, metadata={"help": "items that each source finds for a user, K"})
+    neighbours: int = field(default=100, metadata={"help": "items that each source finds for a user, K"})
     time_decay: float = field(default=0.0, metadata={"help": "decay of entries per day; 0: none"})
     credibility_weight: float = field(default=1.0, metadata={"help": "exponent of credibility; 0: it does not count"})
     behaviour_entries: int = field(default=200_000, metadata={"help": "latest events that behaviour keeps"})

@@ -91,7 +91,7 @@ class RetrievalConfig:
     """
 
     sources: list = field(default_factory=lambda: list(RETRIEVAL_SOURCES))
-    neighbours: int = 50
+    neighbours: int = 100
     entries: int = 200
     history: int = 20
     recency: float = 0.7

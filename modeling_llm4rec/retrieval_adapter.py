@@ -33,7 +33,7 @@ class RetrievalAdapter(nn.Module):
         width: of user states and item embeddings.
 
     Shape:
-        - states: (batch, width); vectors: (batch, sources, k, width) embeddings of the retrieved items
+        - states: (batch, width); keys, values: (batch, sources, k, attention_width) of the retrieved items
     """
 
     def __init__(self, config: RetrievalConfig, width: int):
@@ -57,16 +57,23 @@ class RetrievalAdapter(nn.Module):
         self.temperature = nn.Parameter(torch.zeros(1))
 
     def condition(self, states: torch.Tensor, vectors: torch.Tensor, context: RetrievedContext) -> torch.Tensor:
-        """States (batch, width) that have read the retrieved items; the same where there are none."""
+        """States (batch, width) that have read the retrieved items; the same where there are none.
+
+        Args:
+            vectors: (batch, sources, k, width) embeddings of the retrieved items.
+        """
+        return states + self.output(self.read(states, self.key(vectors), self.value(vectors), context))
+
+    def read(
+        self, states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, context: RetrievedContext
+    ) -> torch.Tensor:
+        """(batch, attention_width) what attention takes from the retrieved items, behind the gate."""
         there = (context.items >= 0).flatten(1)
-        if not there.any():
-            return states
-        read = vectors.flatten(1, 2)
-        logits = torch.einsum("bd,bed->be", self.query(states), self.key(read)) / self.query.out_features**0.5
+        logits = torch.einsum("bd,bed->be", self.query(states), keys.flatten(1, 2)) / self.query.out_features**0.5
         logits = logits + context.relevance.flatten(1).clamp(min=1e-6).log()
-        attention = logits.masked_fill(~there, -torch.inf).softmax(-1).nan_to_num(0.0)
-        found = torch.einsum("be,bed->bd", attention, self.value(read))
-        return states + torch.tanh(self.attention_gate) * self.output(found)
+        lowest = torch.finfo(logits.dtype).min
+        attention = logits.masked_fill(~there, lowest).softmax(-1) * there  # all zero where nothing was found
+        return torch.tanh(self.attention_gate) * torch.einsum("be,bed->bd", attention, values.flatten(1, 2))
 
     def evidence(self, states: torch.Tensor, context: RetrievedContext) -> tuple[torch.Tensor, torch.Tensor]:
         """What the memory adds.
