@@ -186,3 +186,17 @@ def test_a_split_by_time_is_a_protocol_too(measured):
 def test_a_peer_without_its_environment_is_refused(measured):
     with pytest.raises(ValueError, match="give its interpreter with --peer-python"):
         measured("rectools-sasrec")
+
+
+def test_a_memory_is_added_to_the_plain_model_and_chosen_on_validation(measured, tmp_path):
+    plain, plain_kept, _ = measured("llm4rec", overrides=TINY, models=tmp_path / "models")
+    overrides = [*TINY, "retrieval.neighbours=10"]
+    row, kept, path = measured("llm4rec-retrieval", overrides=overrides, models=tmp_path / "models")
+    assert path.name == "llm4rec-retrieval-seed0.json"
+    assert [folder.name for folder in (tmp_path / "models" / "world").iterdir()] == ["llm4rec-seed0"]
+    assert row["config"]["retrieval"]["neighbours"] == 10
+    assert row["metrics"]["validation/off/filtered/ndcg@10"] == pytest.approx(
+        plain["metrics"]["validation/filtered/ndcg@10"], abs=1e-3
+    )
+    assert np.array_equal(kept.targets, plain_kept.targets)
+    assert "validation/retrieval/all/precision@10" in row["metrics"]
