@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from .vector_memory import VectorMemory
 FOLDER = "memory"
 MANIFEST = "memory.json"
 FORMAT = 1
+UNFINISHED = ".part"
 
 PROBE_LIKENESS = 0.98
 """Cosine at which the states of the probe histories count as those of the same encoder."""
@@ -221,7 +223,11 @@ class RetrievalMemory:
         self._checked = version
 
     def save(self, folder: str | Path) -> None:
-        """Write `memory/` in a checkpoint's folder: entries as Parquet, keys as safetensors, indexes by FAISS."""
+        """Write `memory/` in a checkpoint's folder: entries as Parquet, keys as safetensors, indexes by FAISS.
+
+        Every file is written beside its place and moved there when it is whole: the old ones may be mapped into
+        memory, by this process too.
+        """
         from safetensors.torch import save_file
 
         pyarrow, parquet = _pyarrow()
@@ -243,14 +249,15 @@ class RetrievalMemory:
             tensors[f"{name}_keys"] = memory.keys
             written.append(f"{name}.parquet")
             if len(memory.keys) and name in self.sources:
-                index = memory._up_to_date()
-                kinds[name] = index.kind
-                if index.kind != "exact":
-                    index.save(folder / f"{name}.faiss")
+                kinds[name] = memory.save_index(folder / f"{name}.faiss{UNFINISHED}")
+                if kinds[name] != "exact":
                     written.append(f"{name}.faiss")
         for file, table in tables.items():
-            parquet.write_table(pyarrow.table(table), folder / file)
-        save_file({name: values.contiguous() for name, values in tensors.items()}, folder / "keys.safetensors")
+            parquet.write_table(pyarrow.table(table), folder / f"{file}{UNFINISHED}")
+        contiguous = {name: values.contiguous() for name, values in tensors.items()}
+        save_file(contiguous, folder / f"keys.safetensors{UNFINISHED}")
+        for file in written:
+            os.replace(folder / f"{file}{UNFINISHED}", folder / file)
         manifest = {
             "format": FORMAT,
             "num_items": self.num_items,
@@ -260,7 +267,9 @@ class RetrievalMemory:
             "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": _sha256(folder / file)}
                       for file in written},
         }  # fmt: skip
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        unfinished = folder / f"{MANIFEST}{UNFINISHED}"
+        unfinished.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        os.replace(unfinished, folder / MANIFEST)
         for left in folder.glob("*.faiss"):
             if left.name not in written:
                 left.unlink()

@@ -5,6 +5,7 @@ Used by `vector_memory.py`; knows vectors and row numbers only.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,8 @@ class VectorIndex:
 
     def __init__(self, kind: str, keys: torch.Tensor):
         self.kind = kind
-        self._keys = keys if kind == "exact" else None
+        self._keys = keys if kind == "exact" else keys[:0]
+        self._mapped: Path | None = None
         if kind == "exact":
             return
         faiss = _faiss()
@@ -72,38 +74,52 @@ class VectorIndex:
             self._index.nprobe = min(self._index.nlist, SEARCHED_LISTS)
 
     def __len__(self) -> int:
-        return len(self._keys) if self.kind == "exact" else self._index.ntotal
+        return len(self._keys) + (0 if self.kind == "exact" else self._index.ntotal)
 
     def add(self, keys: torch.Tensor) -> None:
-        """Append unit vectors (n, d)."""
-        if self.kind == "exact":
+        """Append unit vectors (n, d); a mapped index cannot change, so theirs are compared one by one."""
+        if self.kind == "exact" or self._mapped is not None:
             self._keys = torch.cat([self._keys, keys.to(self._keys.dtype)])
         else:
             self._index.add(keys.float().contiguous().numpy())
 
     def search(self, queries: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Similarities (batch, count) float, best first, and rows (batch, count) long; -1 where there are fewer."""
-        wanted = min(count, len(self))
-        if self.kind == "exact":
-            found = (queries.float() @ self._keys.float().T).topk(wanted, dim=1)
-            similarity, rows = found.values, found.indices
-        else:
-            found = self._index.search(queries.float().contiguous().numpy(), wanted)
-            similarity, rows = (torch.from_numpy(part) for part in found)
-        missing = (0, count - wanted)
+        found = []
+        indexed = 0 if self.kind == "exact" else self._index.ntotal
+        if indexed:
+            best = self._index.search(queries.float().contiguous().numpy(), min(count, indexed))
+            found.append(tuple(torch.from_numpy(part) for part in best))
+        if len(self._keys) or not found:
+            best = (queries.float() @ self._keys.float().T).topk(min(count, len(self._keys)), dim=1)
+            found.append((best.values, best.indices + indexed))
+        similarity, rows = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
+        if len(found) > 1:
+            best = similarity.topk(min(count, similarity.shape[1]), dim=1)
+            similarity, rows = best.values, rows.gather(1, best.indices)
+        missing = (0, count - rows.shape[1])
         return (
             torch.nn.functional.pad(similarity, missing, value=-1.0),
             torch.nn.functional.pad(rows, missing, value=-1),
         )
 
     def save(self, path: str | Path) -> None:
-        """Write a FAISS index; an exact one needs no file of its own."""
-        if self.kind != "exact":
+        """Write a FAISS index; an exact one needs no file of its own, nor do vectors that are compared one by one.
+
+        Raises:
+            FileNotFoundError: if the index is mapped from a file that is gone.
+        """
+        if self._mapped is not None:
+            shutil.copyfile(self._mapped, path)
+        elif self.kind != "exact":
             _faiss().write_index(self._index, str(path))
 
     @classmethod
     def load(cls, path: str | Path, kind: str, keys: torch.Tensor) -> VectorIndex:
-        """Read what `save` wrote, mapped into memory rather than copied where FAISS can.
+        """Read what `save` wrote; inverted lists are mapped into memory, not copied.
+
+        Args:
+            keys: all vectors; those after the last that the file holds are compared one by one.
 
         Raises:
             ImportError: without faiss.
@@ -113,17 +129,17 @@ class VectorIndex:
             return cls(kind, keys)
         faiss = _faiss()
         index = cls.__new__(cls)
-        index.kind, index._keys = kind, None
+        index.kind, index._mapped = kind, Path(path).resolve() if kind == "ivf" else None
         try:
             index._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP if kind == "ivf" else 0)
         except RuntimeError as error:
             raise ValueError(f"{path} is no index that FAISS can read. Copy or download the model again.") from error
-        expected = (len(keys), keys.shape[1])
-        if (index._index.ntotal, index._index.d) != expected:
+        if index._index.ntotal > len(keys) or index._index.d != keys.shape[1]:
             raise ValueError(
-                f"{path} holds {index._index.ntotal} vectors of width {index._index.d}, the memory has {expected[0]} "
-                f"of width {expected[1]}. The files are of two memories; copy or download the model again."
+                f"{path} holds {index._index.ntotal} vectors of width {index._index.d}, the memory has {len(keys)} of "
+                f"width {keys.shape[1]}. The files are of two memories; copy or download the model again."
             )
+        index._keys = keys[index._index.ntotal :]
         index._set_effort()
         return index
 

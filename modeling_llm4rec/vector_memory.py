@@ -6,6 +6,8 @@ about an item.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from .retrieved_context import strongest, time_decay
@@ -92,6 +94,15 @@ class VectorMemory:
             self.index.add(self.keys[self._indexed :])
         self._indexed = count
         return self.index
+
+    def save_index(self, path: str | Path) -> str:
+        """Write the index, and say its kind; an exact one needs no file."""
+        try:
+            self._up_to_date().save(path)
+        except FileNotFoundError:  # it was mapped from a file that is gone
+            self.index = None
+            self._up_to_date().save(path)
+        return self.index.kind
 
     def search(
         self,

@@ -134,6 +134,23 @@ def test_a_saved_memory_reads_back_and_recommends_the_same(listening, batch, tmp
     assert again.memory.sizes() == {**listening.memory.sizes(), "transitions": again.memory.sizes()["transitions"]}
 
 
+@pytest.mark.parametrize("kind", ["exact", "hnsw", "ivf"])
+def test_a_memory_is_saved_over_the_files_it_was_read_from(tiny, batch, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("llm4rec.modeling_llm4rec.vector_index.VectorIndex.kind_for", lambda count: kind)
+    model = with_memory(tiny.model(tiny.processor()))
+    keys = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    model.memory.behaviour.add(keys, torch.arange(400) % 12)
+    model.save_pretrained(tmp_path)
+    again = LLM4RecForCausalLM.from_pretrained(tmp_path).eval()
+    for round_ in range(3):
+        again.remember(**batch, items=torch.tensor([1, 2, 3, round_]))
+        expected = scores_of(again, batch)
+        again.save_pretrained(tmp_path)
+        torch.testing.assert_close(scores_of(again, batch), expected)
+        torch.testing.assert_close(scores_of(LLM4RecForCausalLM.from_pretrained(tmp_path).eval(), batch), expected)
+    assert not list(tmp_path.rglob("*.part"))
+
+
 @pytest.mark.parametrize("file", ["memory.json", "keys.safetensors", "transitions.parquet", "behaviour.parquet"])
 @pytest.mark.parametrize("harm", ["missing", "truncated", "changed"])
 def test_a_harmed_file_is_named_and_the_model_loads_without_it(listening, batch, tmp_path, file, harm):
