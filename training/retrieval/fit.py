@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tqdm.auto import tqdm
 
 from ...configuration.recipe import RetrievalRecipe
@@ -101,14 +102,21 @@ def add_retrieval(
 
 
 def retrieval_config(recipe: RetrievalRecipe) -> RetrievalConfig:
-    """The model's side of a recipe."""
+    """The model's side of a recipe.
+
+    Raises:
+        ValueError: if it names an unknown source.
+    """
     sources = {} if recipe.sources is None else {"sources": list(recipe.sources)}
-    return RetrievalConfig(
-        **sources,
-        neighbours=recipe.neighbours,
-        time_decay=recipe.time_decay,
-        credibility_weight=recipe.credibility_weight,
-    )
+    try:
+        return RetrievalConfig(
+            **sources,
+            neighbours=recipe.neighbours,
+            time_decay=recipe.time_decay,
+            credibility_weight=recipe.credibility_weight,
+        )
+    except StrictDataclassError as error:
+        raise ValueError(str(error.__cause__ or error)) from error
 
 
 def fit_adapter(
