@@ -53,3 +53,8 @@ def test_wrong_settings_are_refused_before_anything_is_written(folders, tmp_path
 
 def test_an_unknown_experiment_is_wrong_usage(capsys):
     assert run("everything") == 2
+
+
+def test_the_sweep_has_help(capsys):
+    assert run("retrieval-sweep", "--help") == 0
+    assert "--json" in capsys.readouterr().out

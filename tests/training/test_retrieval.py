@@ -263,3 +263,15 @@ def test_the_sweep_writes_a_table_and_plots_and_reads_no_test_event(trained, sho
     for ending in ("csv", "json", "png", "svg"):
         assert (tmp_path / f"retrieval-sweep.{ending}").stat().st_size > 100
     assert json.loads((tmp_path / "retrieval-sweep.json").read_text())["rows"] == result["rows"]
+
+
+def test_a_run_stopped_while_it_fits_the_adapter_can_be_resumed(shop, tiny_recipe, tmp_path, monkeypatch):
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    recipe = tiny_recipe("retrieval.enabled=true", "retrieval.neighbours=10", "training.epochs=1")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("llm4rec.training.train.add_retrieval", stopped)
+        train(shop, recipe, tmp_path / "model", say=lambda line: None, progress=False)
+    train(shop, recipe, tmp_path / "model", resume=True, say=lambda line: None, progress=False)
+    assert LLM4RecForCausalLM.from_pretrained(tmp_path / "model").memory is not None
