@@ -270,8 +270,9 @@ def test_a_run_stopped_while_it_fits_the_adapter_can_be_resumed(shop, tiny_recip
         raise KeyboardInterrupt
 
     recipe = tiny_recipe("retrieval.enabled=true", "retrieval.neighbours=10", "training.epochs=1")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("llm4rec.training.train.add_retrieval", stopped)
+    monkeypatch.setattr("llm4rec.training.train.add_retrieval", stopped)
+    with pytest.raises(KeyboardInterrupt):
         train(shop, recipe, tmp_path / "model", say=lambda line: None, progress=False)
+    monkeypatch.undo()
     train(shop, recipe, tmp_path / "model", resume=True, say=lambda line: None, progress=False)
     assert LLM4RecForCausalLM.from_pretrained(tmp_path / "model").memory is not None
