@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..configuration.recipe import Recipe
@@ -27,7 +26,7 @@ from .arguments import steps_per_epoch_of, training_arguments
 from .build import build_model, build_processor, split_of
 from .data.prepared import PreparedData
 from .data.sequences import training_windows
-from .data.splits import EvaluationSet, Split
+from .data.splits import Split
 from .load import CHECKPOINTS, RECIPE_FILE, short_reason
 from .model_card import write_model_card
 from .retrieval.fit import add_retrieval, retrieval_config
@@ -56,19 +55,6 @@ class TrainReport:
     seconds: float
     validation: dict[str, float]
     parameters: int
-
-
-def _validation_cases(cases: EvaluationSet, recipe: Recipe) -> EvaluationSet:
-    limit = recipe.training.max_validation_users
-    if limit is None or limit >= len(cases):
-        return cases
-    chosen = np.sort(np.random.default_rng(recipe.training.seed).choice(len(cases), limit, replace=False))
-    return EvaluationSet(
-        users=cases.users[chosen],
-        targets=cases.targets[chosen],
-        histories=cases.histories.take(chosen),
-        target_timestamps=None if cases.target_timestamps is None else cases.target_timestamps[chosen],
-    )
 
 
 def train(
@@ -138,11 +124,10 @@ def train(
     if is_first_process:
         checkpoints.mkdir(parents=True, exist_ok=True)
         recipe.save(output / RECIPE_FILE)
+    watched = split.validation.sample(recipe.training.max_validation_users, recipe.training.seed)
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     try:
-        trainer = LLM4RecTrainer(
-            model, arguments, processor, windows, validation=_validation_cases(split.validation, recipe), say=say
-        )
+        trainer = LLM4RecTrainer(model, arguments, processor, windows, validation=watched, say=say)
         trainer.train(resume_from_checkpoint=last if resume else None)
     except BaseException as error:
         if is_first_process and last_checkpoint(checkpoints) is None:

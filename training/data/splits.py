@@ -37,6 +37,18 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def sample(self, count: int | None, seed: int) -> EvaluationSet:
+        """At most `count` of the cases, drawn by the seed, in their order; `None`: all."""
+        if count is None or count >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), count, replace=False))
+        return EvaluationSet(
+            users=self.users[chosen],
+            targets=self.targets[chosen],
+            histories=self.histories.take(chosen),
+            target_timestamps=None if self.target_timestamps is None else self.target_timestamps[chosen],
+        )
+
 
 @dataclass
 class Split:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from ...configuration.recipe import RetrievalRecipe
 from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor, RetrievalConfig
 from ...modeling_llm4rec.retrieval_adapter import RetrievalAdapter
-from ..data.splits import EvaluationSet, Split
+from ..data.splits import Split
 from .build_memory import build_memory
 from .diagnostics import retrieval_metrics
 from .retrieved_cases import RetrievedCases, retrieve_cases, train_cases
@@ -86,8 +86,11 @@ def add_retrieval(
     model.attach_memory(memory)
     say("Memory: " + ", ".join(f"{count:,} of {name}" for name, count in memory.sizes().items()) + ".")
     on_train = recipe.fit_on == "train"
-    cases = train_cases(split.train, recipe.fit_cases, seed) if on_train else split.validation
-    cases = _some(cases, recipe.fit_cases, seed)
+    cases = (
+        train_cases(split.train, recipe.fit_cases, seed)
+        if on_train
+        else split.validation.sample(recipe.fit_cases, seed)
+    )
     retrieved = retrieve_cases(model, processor, cases, train=split.train if on_train else None, progress=progress)
     report = fit_adapter(model, retrieved, recipe.fit_epochs, seed, progress)
     report.entries = memory.sizes()
@@ -249,18 +252,6 @@ def _unwrapped(model: LLM4RecForCausalLM) -> RetrievalAdapter:
     if hasattr(adapter, "modules_to_save"):
         return adapter.modules_to_save[adapter.active_adapter]
     return adapter
-
-
-def _some(cases: EvaluationSet, limit: int, seed: int) -> EvaluationSet:
-    if len(cases) <= limit:
-        return cases
-    chosen = np.sort(np.random.default_rng(seed).choice(len(cases), limit, replace=False))
-    return EvaluationSet(
-        users=cases.users[chosen],
-        targets=cases.targets[chosen],
-        histories=cases.histories.take(chosen),
-        target_timestamps=None if cases.target_timestamps is None else cases.target_timestamps[chosen],
-    )
 
 
 __all__ = ["RetrievalReport", "adapted_scores", "add_retrieval", "fit_adapter", "retrieval_config"]

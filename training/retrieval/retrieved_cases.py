@@ -127,7 +127,7 @@ def train_cases(train: Interactions, count: int, seed: int) -> EvaluationSet:
     """At most `count` events of train as cases, drawn by the seed: what came before each in its user's history."""
     owners = np.repeat(np.arange(train.num_users), train.lengths)
     position = np.arange(len(train.items)) - np.repeat(train.offsets[:-1], train.lengths)
-    able = np.flatnonzero(position > 0)
+    able = np.flatnonzero(position > 0)  # drawn before histories are copied: those of all events are very many
     drawn = np.sort(np.random.default_rng(seed).choice(able, min(count, len(able)), replace=False))
     return EvaluationSet(
         users=owners[drawn],
