@@ -20,6 +20,14 @@ def shop(tmp_path_factory):
     return World(WorldConfig(users=60, items=40, sessions=16)).prepared(tmp_path_factory.mktemp("shop") / "data")
 
 
+@pytest.fixture(scope="module")
+def quick_fit():
+    """Fit retrieval adapters for a few steps only: what they learn in them is enough for planted worlds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm4rec.training.retrieval.fit.LEAST_STEPS", 60)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_recipe():
     """Make the quickstart recipe at a tiny size, with overrides."""

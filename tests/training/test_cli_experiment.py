@@ -6,6 +6,8 @@ import pytest
 from llm4rec.training.cli import main
 from llm4rec.training.train import train
 
+pytestmark = pytest.mark.usefixtures("quick_fit")
+
 
 @pytest.fixture(scope="module")
 def folders(shop, tiny_recipe, tmp_path_factory):

@@ -20,6 +20,8 @@ from llm4rec.training.retrieval.retrieved_cases import retrieve_cases, train_cas
 from llm4rec.training.train import train
 from llm4rec.training.trainer import ModelScorer
 
+pytestmark = pytest.mark.usefixtures("quick_fit")
+
 
 def histories_of(*lists, num_items=12, times=None, ratings=None):
     lengths = [len(items) for items in lists]
@@ -167,7 +169,8 @@ def planted_world(seed=0, users=150, num_items=12):
 
 
 @pytest.mark.parametrize("fit_on", ["validation", "train"])
-def test_listening_to_a_memory_that_knows_lifts_the_ranking(tiny, fit_on):
+def test_listening_to_a_memory_that_knows_lifts_the_ranking(tiny, fit_on, monkeypatch):
+    monkeypatch.setattr("llm4rec.training.retrieval.fit.LEAST_STEPS", 300)
     split = leave_one_out(planted_world())
     processor = tiny.processor()
     model = tiny.model(processor)
@@ -208,7 +211,7 @@ def test_fitting_leaves_everything_but_the_adapter_alone(tiny):
 
 
 @pytest.fixture(scope="module")
-def trained(shop, tiny_recipe, tmp_path_factory):
+def trained(quick_fit, shop, tiny_recipe, tmp_path_factory):
     """A model of the tiny shop with a memory."""
     output = tmp_path_factory.mktemp("trained") / "model"
     recipe = tiny_recipe("retrieval.enabled=true", "retrieval.neighbours=10", "retrieval.time_decay=0.01")
