@@ -35,6 +35,7 @@ class VectorMemory:
         self.times = torch.zeros(0, dtype=torch.long)
         self.credibility = torch.zeros(0)
         self.owners = torch.zeros(0, dtype=torch.long)
+        self._stores: dict[str, torch.Tensor] = {}
         self.index: VectorIndex | None = None
         self._indexed = 0
         self._built = 0
@@ -73,13 +74,27 @@ class VectorMemory:
             bad = int((~torch.isfinite(keys).all(1)).nonzero()[0])
             raise ValueError(f"The key of entry {bad} is not finite; entries with such keys could never be found.")
         count = len(items)
-        self.keys = torch.cat([self.keys, unit_rows(keys.detach().cpu()).half()])
-        self.items = torch.cat([self.items, items.detach().cpu().long()])
         unknown = torch.full((count,), -1, dtype=torch.long)
-        self.times = torch.cat([self.times, unknown if times is None else times.cpu().long()])
-        self.owners = torch.cat([self.owners, unknown if owners is None else owners.cpu().long()])
-        given = torch.ones(count) if credibility is None else credibility.cpu().float()
-        self.credibility = torch.cat([self.credibility, given])
+        self._append(
+            keys=unit_rows(keys.detach().cpu()).half(),
+            items=items.detach().cpu().long(),
+            times=unknown if times is None else times.cpu().long(),
+            owners=unknown if owners is None else owners.cpu().long(),
+            credibility=torch.ones(count) if credibility is None else credibility.cpu().float(),
+        )
+
+    def _append(self, **columns: torch.Tensor) -> None:
+        """Rows at the end of every column; room for a quarter more is made at a time, so that one event is cheap."""
+        for name, new in columns.items():
+            old = getattr(self, name)
+            used, needed = len(old), len(old) + len(new)
+            store = self._stores.get(name)
+            if store is None or len(store) < needed or store.data_ptr() != old.data_ptr():
+                store = old.new_empty((needed + needed // 4 + 16, *old.shape[1:]))
+                store[:used] = old
+                self._stores[name] = store
+            store[used:needed] = new
+            setattr(self, name, store[:needed])
 
     def forget(self, entries: torch.Tensor) -> None:
         """Delete entries (n,) by number; numbers of others stay."""
