@@ -136,6 +136,7 @@ class RetrievalMixin:
                 return min(modality.num_embeddings, self.num_items)
         return min(self.num_items, PROBE_LENGTH)
 
+    @torch.no_grad()
     def remember(
         self,
         input_ids: torch.LongTensor,
@@ -167,7 +168,10 @@ class RetrievalMixin:
             raise ValueError(f"remember got item {int(items.max())}, expected indices below {self.num_items}.")
         states = None
         if "behaviour" in self.memory.sources:
+            was_training = self.training
+            self.eval()  # keys are compared with the states of requests, which know no dropout
             states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids)
+            self.train(was_training)
         for row, item in enumerate(items.tolist()):
             history = input_ids[row] - self.config.text_vocab_size
             self.memory.add_event(

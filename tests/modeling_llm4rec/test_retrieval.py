@@ -236,3 +236,14 @@ def test_time_decay_needs_the_time_of_the_request(tiny, processor):
 
 def test_memories_keep_keys_in_half_precision():
     assert VectorMemory(4).keys.dtype == torch.float16
+
+
+def test_what_is_remembered_in_training_mode_is_the_state_of_a_request(tiny, processor):
+    model = with_memory(tiny.model(tiny.processor(), "gpt_neox", text={"hidden_dropout": 0.5}))
+    batch = processor(histories=[["i8", "i9"]], return_tensors="pt")
+    model.remember(**batch, items=torch.tensor([7]))
+    model.train()
+    model.remember(**batch, items=torch.tensor([7]))
+    assert model.training
+    keys = model.memory.behaviour.keys
+    torch.testing.assert_close(keys[-1], keys[-2])
