@@ -38,6 +38,7 @@ def write_model_card(
         if f"filtered/{name}" in validation
     ]
     text_config = model.config.text_config
+    found = training.get("retrieval")
     kinds = ", ".join(f"`{m.name}` ({m.kind})" if m.name != m.kind else f"`{m.name}`" for m in model.config.modalities)
     card = ModelCard.from_template(
         ModelCardData(
@@ -53,6 +54,8 @@ def write_model_card(
         modalities=kinds,
         text_encoder=_text_encoder(processor.items["text_encoder"]),
         max_history=processor.max_history,
+        memory=None if found is None else ", ".join(f"{count:,} {name}" for name, count in found["entries"].items()),
+        with_memory=None if found is None else _with_memory(found["metrics"]),
         ratings=bool(processor.rating_levels),
         times=processor.num_time_gaps > 0,
         parameters=f"{training['trained_parameters']:,}",
@@ -65,6 +68,12 @@ def write_model_card(
         results=results,
     )
     card.save(folder / "README.md")
+
+
+def _with_memory(metrics: dict[str, float]) -> dict[str, str]:
+    """NDCG@10 of held-out events, as the card shows it."""
+    shown = {"filtered": "filtered/ndcg@10", "unfiltered": "unfiltered/ndcg@10", "off": "off/filtered/ndcg@10"}
+    return {name: f"{metrics[metric]:.4f}" for name, metric in shown.items()}
 
 
 def _text_encoder(name: str | None) -> str | None:

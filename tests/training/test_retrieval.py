@@ -229,6 +229,14 @@ def test_training_with_retrieval_saves_a_memory_that_recommends(trained, shop):
     assert facts["retrieval"]["entries"] == model.memory.sizes()
 
 
+def test_the_card_says_what_the_memory_holds_and_what_it_brought(trained):
+    card = (trained / "README.md").read_text()
+    facts = json.loads((trained / "training.json").read_text())["retrieval"]
+    assert f"- Memory: {facts['entries']['transitions']:,} transitions" in card
+    assert f"{facts['metrics']['filtered/ndcg@10']:.4f} filtered" in card
+    assert "can learn what single users" in card
+
+
 def test_evaluation_shows_what_retrieval_brings(trained, shop):
     report = evaluate_model(trained, shop, say=lambda line: None, progress=False, baselines=False)
     assert {"llm4rec", "llm4rec without retrieval"} == set(report["metrics"])
