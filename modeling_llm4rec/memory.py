@@ -333,7 +333,10 @@ class RetrievalMemory:
         return memory
 
 
-_ADVICE = "Copy or download the model again, or load it without its memory: `from_pretrained(…, retrieval=False)`."
+_ADVICE = (
+    "Copy or download the model again, or load it without its memory: `from_pretrained(…, retrieval=False)`, "
+    "`llm4rec recommend --no-retrieval`."
+)
 
 
 def _columns(path: str | Path) -> dict[str, torch.Tensor]:

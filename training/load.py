@@ -18,11 +18,12 @@ NEEDED = ("config.json", "processor_config.json", "catalog.parquet")
 """Files of every model folder; the weights have several names."""
 
 
-def load_recommender(name: str | Path) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
+def load_recommender(name: str | Path, retrieval: bool = True) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
     """A model, ready to recommend, and its processor.
 
     Args:
         name: a model folder or a Hub id (`name/name`).
+        retrieval: load the model's memory, if it has one.
 
     Raises:
         FileNotFoundError: if there is no such folder, it holds no model, or the Hub has none of that name.
@@ -30,7 +31,7 @@ def load_recommender(name: str | Path) -> tuple[LLM4RecForCausalLM, LLM4RecProce
     """
     name = _checked_name(name)
     try:
-        model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True)
+        model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True, retrieval=retrieval)
         processor = LLM4RecProcessor.from_pretrained(name)
     except ImportError:
         raise

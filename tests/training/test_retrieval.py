@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from llm4rec.configuration.recipe import RetrievalRecipe
 from llm4rec.modeling_llm4rec import RetrievalConfig, RetrievedContext
+from llm4rec.training.cli import main
 from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.data.splits import EvaluationSet, Split, leave_one_out
 from llm4rec.training.evaluate import evaluate_model
@@ -235,6 +237,19 @@ def test_the_card_says_what_the_memory_holds_and_what_it_brought(trained):
     assert f"- Memory: {facts['entries']['transitions']:,} transitions" in card
     assert f"{facts['metrics']['filtered/ndcg@10']:.4f} filtered" in card
     assert "can learn what single users" in card
+
+
+def test_a_model_with_a_damaged_memory_still_recommends_when_asked_to_do_without(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained, tmp_path / "model")
+    keys = folder / "memory" / "keys.safetensors"
+    keys.write_bytes(keys.read_bytes()[:-10])
+    for arguments, code in (([], 1), (["--no-retrieval"], 0)):
+        with pytest.raises(SystemExit) as stopped:
+            main(["recommend", str(folder), *arguments])
+        assert (stopped.value.code or 0) == code
+        said = capsys.readouterr()
+        assert ("keys.safetensors" in said.err) == bool(code)
+        assert "--no-retrieval" in said.err or not code
 
 
 def test_evaluation_shows_what_retrieval_brings(trained, shop):

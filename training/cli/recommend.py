@@ -26,6 +26,9 @@ def command(
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items of the history.")] = False,
     allow: Annotated[list[str] | None, typer.Option(help="Only these item ids, comma-separated; repeatable.")] = None,
     deny: Annotated[list[str] | None, typer.Option(help="Never these item ids, comma-separated; repeatable.")] = None,
+    retrieval: Annotated[
+        bool, typer.Option("--retrieval/--no-retrieval", help="Load and ask the model's memory, if it has one.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items for a history of item ids (may be empty: a new user), or for a user of a prepared data set."""
@@ -37,7 +40,7 @@ def command(
     quiet_libraries()
     from ..load import load_recommender
 
-    recommender, processor = load_recommender(model)
+    recommender, processor = load_recommender(model, retrieval)
     catalog = processor.catalog
     events: dict[str, list[Any]] = {"histories": _ids(history, catalog)}
     if user is not None:
