@@ -29,6 +29,10 @@ PROBE_LIKENESS = 0.98
 """Cosine at which the states of the probe histories count as those of the same encoder."""
 
 
+class DamagedMemoryError(ValueError):
+    """A file of a saved memory is missing, damaged or of another memory; the message names it and the way around."""
+
+
 class RetrievalMemory:
     """Entries of up to three sources, and how to find them.
 
@@ -283,31 +287,35 @@ class RetrievalMemory:
             find: from a file's name to its path, `None` where there is none.
 
         Raises:
-            ValueError: naming the file that is missing, damaged, or of another memory.
+            DamagedMemoryError: naming the file that is missing, damaged, or of another memory.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         path = find(MANIFEST)
         if path is None:
-            raise ValueError(f"{FOLDER}/{MANIFEST} is missing. {_ADVICE}")
+            raise DamagedMemoryError(f"{FOLDER}/{MANIFEST} is missing. {_ADVICE}")
         try:
             manifest = json.loads(Path(path).read_text(encoding="utf-8"))
             files, num_items, kinds = manifest["files"], int(manifest["num_items"]), manifest["index"]
             if manifest["format"] > FORMAT:
                 raise ValueError(f"it has format {manifest['format']}, this version reads up to {FORMAT}")
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is damaged ({error}). {_ADVICE}") from error
+            raise DamagedMemoryError(f"{path} is damaged ({error}). {_ADVICE}") from error
         paths = {}
         for file, expected in files.items():
             paths[file] = find(file)
             if paths[file] is None:
-                raise ValueError(f"{FOLDER}/{file} is missing. {_ADVICE}")
+                raise DamagedMemoryError(f"{FOLDER}/{file} is missing. {_ADVICE}")
             size = Path(paths[file]).stat().st_size
             if size != expected["bytes"]:
-                raise ValueError(f"{paths[file]} has {size:,} bytes, expected {expected['bytes']:,}. {_ADVICE}")
+                raise DamagedMemoryError(
+                    f"{paths[file]} has {size:,} bytes, expected {expected['bytes']:,}. {_ADVICE}"
+                )
             if _sha256(paths[file]) != expected["sha256"]:
-                raise ValueError(f"{paths[file]} is not the file that was saved: its checksum differs. {_ADVICE}")
+                raise DamagedMemoryError(
+                    f"{paths[file]} is not the file that was saved: its checksum differs. {_ADVICE}"
+                )
         try:
             tensors = load_file(paths["keys.safetensors"])
             columns = {name: _columns(paths[f"{name}.parquet"]) for name in ("transitions", "behaviour", "metadata")}
@@ -324,7 +332,7 @@ class RetrievalMemory:
                     part.index = VectorIndex.load(paths.get(f"{name}.faiss", ""), kinds[name], part.keys)
                     part._indexed = part._built = len(part.keys)
                 setattr(memory, name, part)
-        except (KeyError, OSError, SafetensorError) as error:
+        except (KeyError, OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"The memory beside {path} cannot be read ({error}). {_ADVICE}") from error
         memory.probe = {
             name: tensors[f"probe_{name}"] for name in ("input_ids", "states") if f"probe_{name}" in tensors
@@ -365,4 +373,4 @@ def _pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-__all__ = ["RetrievalMemory"]
+__all__ = ["DamagedMemoryError", "RetrievalMemory"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec.memory import DamagedMemoryError
 
 RECIPE_FILE = "recipe.yaml"
 CHECKPOINTS = "checkpoints"
@@ -33,7 +34,7 @@ def load_recommender(name: str | Path, retrieval: bool = True) -> tuple[LLM4RecF
     try:
         model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True, retrieval=retrieval)
         processor = LLM4RecProcessor.from_pretrained(name)
-    except ImportError:
+    except (ImportError, DamagedMemoryError):
         raise
     except Exception as error:  # safetensors, tokenizers, pyarrow and the Hub each have their own
         reason = short_reason(error)
