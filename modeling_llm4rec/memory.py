@@ -333,7 +333,7 @@ class RetrievalMemory:
                     part._indexed = part._built = len(part.keys)
                 setattr(memory, name, part)
         except (KeyError, OSError, ValueError, SafetensorError) as error:
-            raise ValueError(f"The memory beside {path} cannot be read ({error}). {_ADVICE}") from error
+            raise DamagedMemoryError(f"The memory beside {path} cannot be read ({error}). {_ADVICE}") from error
         memory.probe = {
             name: tensors[f"probe_{name}"] for name in ("input_ids", "states") if f"probe_{name}" in tensors
         }
