@@ -611,7 +611,7 @@ def test_ctrl_c_during_training_says_how_to_go_on_and_going_on_ends_well(run, re
 
 
 def test_ctrl_c_anywhere_else_stops_with_a_word(run, trained, monkeypatch):
-    def press_ctrl_c(name):
+    def press_ctrl_c(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("llm4rec.training.load.load_recommender", press_ctrl_c)
