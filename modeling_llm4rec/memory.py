@@ -124,17 +124,20 @@ class RetrievalMemory:
                 torch.tensor([owner]),
             )
 
-    def forget_owner(self, owner: int, events: torch.Tensor) -> None:
+    def forget_owner(self, owner: int, events: torch.Tensor, credibility: torch.Tensor | None = None) -> None:
         """Take a user's events out of the memory again, as after a request for deletion.
 
         Args:
             owner: user index.
             events: (n,) all items that the memory learned from this user, in their order.
+            credibility: (n,) of the events, as the memory learned it; by default 1.
         """
         if owner >= 0:
             self.behaviour.forget((self.behaviour.owners == owner).nonzero().flatten())
         for position in range(len(events)):
-            self.transitions.add(events[:position], int(events[position]), sign=-1.0)
+            trust = 1.0 if credibility is None else float(credibility[position])
+            self.transitions.add(events[:position], int(events[position]), credibility=trust, sign=-1.0)
+        self.transitions.columns()  # merged, so that what is taken out and what was there meet in one entry
 
     def forget_items(self, items: torch.Tensor) -> None:
         """Delete every entry that speaks for these items."""
@@ -147,7 +150,6 @@ class RetrievalMemory:
         history: torch.Tensor,
         states: torch.Tensor,
         *,
-        k: int | None = None,
         now: torch.Tensor | None = None,
         before: torch.Tensor | None = None,
         owners: torch.Tensor | None = None,
@@ -158,7 +160,6 @@ class RetrievalMemory:
         Args:
             history: (batch, n) items of the history, latest first, -1 for padding.
             states: (batch, width) user states.
-            k: items of every source; by default `config.neighbours`.
             now: (batch,) unix seconds of the request, for the time decay; -1: unknown.
             before: (batch,) unix seconds: nothing of that moment or later is found.
             owners: (batch,) user indices whose own behaviour is not found.
@@ -168,7 +169,7 @@ class RetrievalMemory:
         config = self.config
         device = states.device
         history, states = history.cpu(), states.detach().cpu()
-        k = config.neighbours if k is None else k
+        k = config.neighbours
         parts = {}
         common = {
             "now": None if now is None else now.cpu(),

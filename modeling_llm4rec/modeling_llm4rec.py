@@ -249,12 +249,17 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
             self._index.add(self.item_table()[len(self._index) :])
             self._index_key = self._current_table_key()
 
+    @property
+    def optimizer_steps(self) -> int:
+        """Steps of all optimizers of this process: fused ones change weights in a way that a tensor does not tell."""
+        return _OptimizerSteps.count
+
     def _current_table_key(self) -> tuple:
         # In-place updates raise a tensor's version, replacements change its address; fused optimizers do neither.
         # Read at every request, so without the names that `parameters()` and `buffers()` put together first.
         held = (values for m in self.item_embedding.modules() for values in (m._parameters, m._buffers))
         tensors = (tensor for values in held for tensor in values.values() if tensor is not None)
-        return _OptimizerSteps.count, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        return self.optimizer_steps, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
 
     def forward(
         self,

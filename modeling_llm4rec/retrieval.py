@@ -82,10 +82,6 @@ class RetrievalMixin:
         self.model.retrieval_adapter = adapter.to(self.device)
         self.memory = None
 
-    def remove_retrieval(self) -> None:
-        """Drop the memory and its adapter."""
-        self.config.retrieval, self.model.retrieval_adapter, self.memory = None, None, None
-
     def attach_memory(self, memory: RetrievalMemory) -> None:
         """Use this memory from now on.
 
@@ -191,11 +187,11 @@ class RetrievalMixin:
         Args:
             states: (batch, width); input_ids: (batch, length) their histories.
             now: (batch,) unix seconds of the request, for the time decay.
-            limits: `k before owners own_events` of `RetrievalMemory.retrieve`.
+            limits: `before owners own_events` of `RetrievalMemory.retrieve`.
         """
         if self.memory is None:
             return None
-        self.memory.check_encoder(self._probe_states, self.model._current_table_key())
+        self.memory.check_encoder(self._probe_states, self._encoder_version())
         return self.memory.retrieve(latest_first(input_ids - self.config.text_vocab_size), states, now=now, **limits)
 
     def condition(self, states: torch.Tensor, table: torch.Tensor, context: RetrievedContext | None) -> Conditioned:
@@ -214,6 +210,11 @@ class RetrievalMixin:
             read = adapter.condition(own, table[context.items.clamp(min=0)].float(), context)
         temperature, gain = adapter.evidence(own, context)
         return Conditioned(read.to(states.dtype), context, temperature, gain)
+
+    def _encoder_version(self) -> tuple:
+        """Of all weights that a user's state depends on; another one after any change of one of them."""
+        weights = (weight for module in self.model.modules() for weight in module._parameters.values())
+        return self.model.optimizer_steps, *((w.data_ptr(), w._version) for w in weights if w is not None)
 
     @torch.no_grad()
     def _probe_states(self, input_ids: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers.utils import is_faiss_available
 
@@ -147,11 +146,6 @@ class VectorIndex:
 def unit_rows(vectors: torch.Tensor) -> torch.Tensor:
     """Rows scaled to length 1; a row of zeros stays."""
     return torch.nn.functional.normalize(vectors.float(), dim=-1)
-
-
-def recall(found: np.ndarray, true: np.ndarray) -> float:
-    """Share of the true rows (batch, k) that were found (batch, k)."""
-    return float((found[:, :, None] == true[:, None, :]).any(1).mean())
 
 
 def _faiss():

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from llm4rec.benchmarks.speed.serving import HISTORY, K, medians
 from llm4rec.modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, RetrievalConfig, RetrievalMemory
-from llm4rec.modeling_llm4rec.vector_index import VectorIndex, recall, unit_rows
+from llm4rec.modeling_llm4rec.vector_index import VectorIndex, unit_rows
 
 WIDTH, CENTRES, NEIGHBOURS, QUERIES = 128, 5000, 20, 200
 SIZES = {"hnsw": 100_000, "ivf": 1_000_000}
@@ -29,6 +29,11 @@ def keys_of(count: int, seed: int) -> torch.Tensor:
     return unit_rows(centres[chosen] + 0.7 * torch.randn(count, WIDTH, generator=generator))
 
 
+def recall(found: torch.Tensor, true: torch.Tensor) -> float:
+    """Share of the true rows (batch, k) that were found (batch, k)."""
+    return float((found[:, :, None] == true[:, None, :]).any(1).float().mean())
+
+
 def index_metrics(kind: str, count: int) -> dict[str, float]:
     """Building and searching an index of `count` entries."""
     keys, queries = keys_of(count, seed=1), keys_of(QUERIES, seed=2)
@@ -41,8 +46,8 @@ def index_metrics(kind: str, count: int) -> dict[str, float]:
         index.search(query, NEIGHBOURS)
         taken.append(1e3 * (time.perf_counter() - started))
     metrics["query_p50_ms"] = statistics.median(taken)
-    found = index.search(queries, NEIGHBOURS)[1].numpy()
-    true = torch.cat([(part @ keys.T).topk(NEIGHBOURS, dim=1).indices for part in queries.split(20)]).numpy()
+    found = index.search(queries, NEIGHBOURS)[1]
+    true = torch.cat([(part @ keys.T).topk(NEIGHBOURS, dim=1).indices for part in queries.split(20)])
     metrics["recall@20"] = recall(found, true)
     with tempfile.TemporaryDirectory() as folder:
         index.save(Path(folder) / "index.faiss")

@@ -155,12 +155,18 @@ def fit_adapter(
     return RetrievalReport(chosen, {}, log_loss, metrics)
 
 
-def adapted_scores(adapter: RetrievalAdapter | None, cases: RetrievedCases, table: torch.Tensor) -> torch.Tensor:
-    """(cases, candidates) scores of the candidates by the model and its memory; without an adapter by the model."""
+def adapted_scores(
+    adapter: RetrievalAdapter | None, cases: RetrievedCases, table: torch.Tensor, attention: bool = True
+) -> torch.Tensor:
+    """(cases, candidates) scores of the candidates by the model and its memory; without an adapter by the model.
+
+    Args:
+        attention: false: its gate is known to be shut, and what stands behind it is not computed.
+    """
     if adapter is None:
         return cases.scores
     scores = cases.scores
-    if adapter.training or float(adapter.attention_gate.detach()) != 0.0:
+    if attention:
         # Projected first and looked up then: a quarter of the numbers pass through memory.
         found = cases.context.items.clamp(min=0)
         read = adapter.read(cases.states, adapter.key(table)[found], adapter.value(table)[found], cases.context)
@@ -198,15 +204,13 @@ def _fit(
     steps = max(LEAST_STEPS, epochs * -(-len(able) // BATCH))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.02, 1 - step / steps))
     order = torch.zeros(0, dtype=torch.long)
-    with_attention = "" in learns
     for _ in range(steps):
         if len(order) < min(BATCH, len(able)):
             order = torch.cat([order, able[torch.randperm(len(able))]])
         batch, order = cases.rows(order[:BATCH]), order[BATCH:]
         adapter.train(True)
         loss = torch.nn.functional.cross_entropy(
-            adapted_scores(adapter, batch, table) if with_attention else _without_attention(adapter, batch, table),
-            batch.place,
+            adapted_scores(adapter, batch, table, attention="" in learns), batch.place
         )
         optimizer.zero_grad()
         loss.backward()
@@ -215,14 +219,6 @@ def _fit(
     for weight in adapter.parameters():
         weight.requires_grad_(True)
     return adapter.eval()
-
-
-def _without_attention(adapter: RetrievalAdapter, cases: RetrievedCases, table: torch.Tensor) -> torch.Tensor:
-    """The same scores while the attention's gate is shut, without computing what stands behind it."""
-    temperature, gain = adapter.evidence(cases.states, cases.context)
-    slots = cases.slots.long()
-    gain = gain.flatten(1).masked_fill(slots < 0, 0.0)
-    return (cases.scores * temperature).scatter_add(1, slots.clamp(min=0), gain)
 
 
 @torch.no_grad()

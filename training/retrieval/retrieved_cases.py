@@ -75,14 +75,12 @@ def retrieve_cases(
     processor: LLM4RecProcessor,
     cases: EvaluationSet,
     *,
-    k: int | None = None,
     train: Interactions | None = None,
     progress: bool = False,
 ) -> RetrievedCases:
     """Ask the model and its memory about all cases.
 
     Args:
-        k: items of every source; by default the configuration's.
         train: the events that the memory learned, where the cases are among them: then neither a case itself, nor
             anything else of its user, nor anything that happened later is retrieved for it.
     """
@@ -98,7 +96,7 @@ def retrieve_cases(
         limits = {} if train is None else hidden_from_itself(cases, chosen, train)
         now = request_times(histories)
         own = model._scores(Conditioned(states), table, batch["input_ids"]).cpu()
-        context = model.retrieve(states, batch["input_ids"], now, k=k, **limits).to("cpu")
+        context = model.retrieve(states, batch["input_ids"], now, **limits).to("cpu")
         history = latest_first(batch["input_ids"].cpu() - model.config.text_vocab_size)
         targets = torch.from_numpy(cases.targets[chosen].astype(np.int64))
         parts.append(_cases(states.float().cpu(), own, context, _all_seen(histories, history), targets))
