@@ -2,19 +2,37 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .recipe import DataRecipe, LoraRecipe, ModelRecipe, Recipe, RetrievalRecipe, TrainingRecipe, recipe_names
+from .recipe import (
+    DataRecipe,
+    DebiasingRecipe,
+    LoraRecipe,
+    ModelRecipe,
+    Recipe,
+    RetrievalRecipe,
+    TrainingRecipe,
+    recipe_names,
+)
 from .schema import DataSchema
 
 if TYPE_CHECKING:
-    from ..modeling_llm4rec.configuration_llm4rec import LLM4RecConfig, ModalityConfig, RetrievalConfig
+    from ..modeling_llm4rec.configuration_llm4rec import (
+        FairnessConfig,
+        LLM4RecConfig,
+        ModalityConfig,
+        PopularityConfig,
+        RetrievalConfig,
+    )
 
 __all__ = [
     "DataRecipe",
     "DataSchema",
+    "DebiasingRecipe",
+    "FairnessConfig",
     "LLM4RecConfig",
     "LoraRecipe",
     "ModalityConfig",
     "ModelRecipe",
+    "PopularityConfig",
     "Recipe",
     "RetrievalConfig",
     "RetrievalRecipe",
@@ -25,7 +43,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # The model's configuration imports transformers, which reading a recipe does not need.
-    if name in {"LLM4RecConfig", "ModalityConfig", "RetrievalConfig"}:
+    if name in {"FairnessConfig", "LLM4RecConfig", "ModalityConfig", "PopularityConfig", "RetrievalConfig"}:
         from ..modeling_llm4rec import configuration_llm4rec
 
         return getattr(configuration_llm4rec, name)

@@ -36,6 +36,11 @@ _RANGES: dict[str, tuple[float, bool, float | None]] = {
     "retrieval.behaviour_entries": (0, True, None),
     "retrieval.fit_cases": (1, True, None),
     "retrieval.fit_epochs": (1, True, None),
+    "debiasing.clip": (1, True, None),
+    "debiasing.popularity_periods": (0, True, None),
+    "debiasing.popularity_half_life": (0, False, None),
+    "debiasing.fairness_strength": (0, True, None),
+    "debiasing.fairness_warmup": (0, True, None),
     "training.epochs": (0, False, None),
     "training.batch_size": (1, True, None),
     "training.learning_rate": (0, False, None),
@@ -98,6 +103,9 @@ class LoraRecipe:
 class ModelRecipe:
     """The backbone and the fusion head; see `LLM4RecConfig` for the fields of the same name."""
 
+    start_from: str | None = field(
+        default=None, metadata={"help": "trained recommender, folder or Hub id, to go on from; its architecture holds"}
+    )
     backbone: str | None = field(
         default=None,
         metadata={"help": "pretrained causal LM by Hub id or folder; null: train text_config from scratch"},
@@ -144,6 +152,45 @@ class RetrievalRecipe:
 
 
 @dataclass
+class DebiasingRecipe:
+    """What training corrects the log for: popularity, how events came to be observed, sensitive attributes.
+
+    With an adversary the last epoch is kept, not that of the best accuracy, and training does not stop early.
+    """
+
+    popularity: Literal["none", "fixed", "learned"] = field(
+        default="none", metadata={"help": "prior on popular items in the softmax: γ·log popularity at the time"}
+    )
+    popularity_strength: float = field(default=1.0, metadata={"help": "γ; where it is learned, its first value"})
+    serving_popularity: float = field(
+        default=0.0, metadata={"help": "γ′ of recommendations unless a request says otherwise; 0: as if do(item)"}
+    )
+    popularity_periods: int = field(
+        default=12, metadata={"help": "stretches of time with a popularity of their own; 0: one for all times"}
+    )
+    popularity_half_life: float | None = field(
+        default=None, metadata={"help": "days after which an event counts half in popularity; null: never"}
+    )
+    weighting: Literal["none", "ips", "snips", "doubly_robust"] = field(
+        default="none", metadata={"help": "weight events by inverse propensity"}
+    )
+    propensity: Literal["popularity", "logistic", "factorisation", "given"] = field(
+        default="popularity", metadata={"help": "how propensities are estimated; given: the data's column"}
+    )
+    clip: float | None = field(
+        default=10.0, metadata={"help": "largest weight, in units of the mean weight; null: no limit"}
+    )
+    fairness_strength: float = field(
+        default=0.0, metadata={"help": "λ of the adversary that guesses sensitive attributes; 0: no adversary"}
+    )
+    fairness_attributes: list[str] | None = field(
+        default=None,
+        metadata={"help": "user columns that states shall not tell; null: all that the data calls sensitive"},
+    )
+    fairness_warmup: float = field(default=1.0, metadata={"help": "epochs in which λ grows to its value"})
+
+
+@dataclass
 class TrainingRecipe:
     """Optimisation; anything else that TRL's SFTConfig takes goes into `arguments`."""
 
@@ -182,6 +229,7 @@ class Recipe:
     model: ModelRecipe = field(default_factory=ModelRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
     retrieval: RetrievalRecipe = field(default_factory=RetrievalRecipe)
+    debiasing: DebiasingRecipe = field(default_factory=DebiasingRecipe)
 
     @classmethod
     def load(cls, name_or_path: str | Path, overrides: list[str] | None = None) -> Recipe:

@@ -41,10 +41,11 @@ class ModalitySchema:
 
 @dataclass
 class InteractionSchema:
-    """Roles of the columns of the interaction table; `time`, `rating` and `order` may be absent (`null`).
+    """Roles of the columns of the interaction table; all but `user` and `item` may be absent (`null`).
 
     `order` is a number that puts a user's events in order. Where there is one it wins over `time`, and a row may then
-    lack a time; rows that lack an order come first. With neither, rows stand in the order of the file.
+    lack a time; rows that lack an order come first. With neither, rows stand in the order of the file. `propensity` is
+    the probability, in (0, 1], with which the policy that showed the item did so.
     """
 
     path: str = "interactions.parquet"
@@ -53,6 +54,7 @@ class InteractionSchema:
     time: str | None = None
     rating: str | None = None
     order: str | None = None
+    propensity: str | None = None
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The model, complete by itself: it travels to the Hub as remote code, so nothing here imports the rest of llm4rec."""
 
 from .catalog import Catalog
-from .configuration_llm4rec import LLM4RecConfig, ModalityConfig, RetrievalConfig
+from .configuration_llm4rec import FairnessConfig, LLM4RecConfig, ModalityConfig, PopularityConfig, RetrievalConfig
 from .memory import RetrievalMemory
 from .modeling_llm4rec import LLM4RecForCausalLM, LLM4RecModel, LLM4RecPreTrainedModel
 from .processing_llm4rec import LLM4RecProcessor, byte_tokenizer
@@ -10,12 +10,14 @@ from .retrieved_context import RetrievedContext
 
 __all__ = [
     "Catalog",
+    "FairnessConfig",
     "LLM4RecConfig",
     "LLM4RecForCausalLM",
     "LLM4RecModel",
     "LLM4RecPreTrainedModel",
     "LLM4RecProcessor",
     "ModalityConfig",
+    "PopularityConfig",
     "RecommendOutput",
     "RetrievalConfig",
     "RetrievalMemory",

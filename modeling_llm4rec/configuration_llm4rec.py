@@ -4,6 +4,7 @@ Read by every module of this folder; written beside the weights as `config.json`
 """
 
 import difflib
+import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -126,6 +127,102 @@ class RetrievalConfig:
 
 
 @strict
+@dataclass
+class PopularityConfig:
+    """The prior on popular items, see [`PopularityPrior`].
+
+    Args:
+        strength: γ, weight of log popularity in the softmax while training; its first value where it is learned.
+        learn_strength: whether training moves γ.
+        serving_strength: γ′, weight of log popularity in recommendations; 0 takes popularity out.
+        periods: stretches of time with a popularity of their own; 0: one popularity for all times.
+    """
+
+    strength: float = 1.0
+    learn_strength: bool = True
+    serving_strength: float = 0.0
+    periods: int = 0
+
+    def validate_popularity(self) -> None:
+        """Numbers are finite, the number of periods is not negative."""
+        for name in ("strength", "serving_strength"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"popularity.{name} is {getattr(self, name)}, expected a finite number.")
+        if self.periods < 0:
+            raise ValueError(f"popularity.periods is {self.periods}, expected 0 or more.")
+
+
+@strict
+@dataclass
+class FairnessConfig:
+    """The adversary of training, see [`SensitiveAttributeAdversary`]; a finished model has none.
+
+    Args:
+        attributes: names of the sensitive attributes.
+        sizes: number of values of each.
+        strength: λ, weight of the adversary's reversed gradient.
+        adversary_width: inner width of its classifiers.
+    """
+
+    attributes: list
+    sizes: list
+    strength: float = 1.0
+    adversary_width: int = 64
+
+    def validate_fairness(self) -> None:
+        """Every attribute has a size of at least 2, λ is not negative."""
+        if not self.attributes or len(self.attributes) != len(self.sizes) or min(self.sizes) < 2:
+            raise ValueError(
+                f"fairness has attributes {self.attributes} of sizes {self.sizes}, expected a size of at least 2 each."
+            )
+        if self.strength < 0 or self.adversary_width < 1:
+            raise ValueError(
+                f"fairness.strength is {self.strength} and adversary_width {self.adversary_width}, expected at least "
+                "0 and 1."
+            )
+
+
+@strict
+@dataclass
+class RelevanceConfig:
+    """What [`LLM4RecForRelevance`] knows about users beside their ratings, and its capacity.
+
+    Args:
+        user_attributes: names of the attributes of users.
+        user_attribute_sizes: number of values of each; value 0 of an attribute stands for "unknown" and comes on top.
+        members: heads, each on its own slice of the item vectors, whose log-odds are averaged; divides their width.
+        attention_heads: of the attention of a candidate to the history, in every member.
+        dropout: on the taste of a user, in [0, 1).
+        known_rating_weight: how far the prediction for an item that the user has rated before moves to that rating,
+            in [0, 1]; 0: not at all. No split of a log in which everything is rated once can tell it.
+    """
+
+    user_attributes: list = field(default_factory=list)
+    user_attribute_sizes: list = field(default_factory=list)
+    members: int = 1
+    attention_heads: int = 1
+    dropout: float = 0.2
+    known_rating_weight: float = 0.5
+
+    def validate_relevance(self) -> None:
+        """Every attribute has a size, numbers lie in their ranges."""
+        if len(self.user_attributes) != len(self.user_attribute_sizes) or min([1, *self.user_attribute_sizes]) < 1:
+            raise ValueError(
+                f"relevance has user_attributes {self.user_attributes} of sizes {self.user_attribute_sizes}, expected "
+                "a size of at least 1 each."
+            )
+        for name, least in (("members", 1), ("attention_heads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"relevance.{name} is {getattr(self, name)}, expected at least {least}.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"relevance.dropout is {self.dropout}, expected a number in [0, 1).")
+        if not 0 <= self.known_rating_weight <= 1:
+            raise ValueError(
+                f"relevance.known_rating_weight is {self.known_rating_weight}, expected a number in [0, 1]."
+            )
+
+
+@strict
 class LLM4RecConfig(PreTrainedConfig):
     r"""Configuration of [`LLM4RecModel`] and [`LLM4RecForCausalLM`].
 
@@ -164,6 +261,17 @@ class LLM4RecConfig(PreTrainedConfig):
 
         retrieval (`RetrievalConfig` or `dict`, *optional*): see [`RetrievalConfig`]; `None`: no memory.
 
+    > Parameters that control debiasing
+
+        popularity (`PopularityConfig` or `dict`, *optional*): see [`PopularityConfig`]; `None`: no prior.
+        fairness (`FairnessConfig` or `dict`, *optional*): see [`FairnessConfig`]; `None`: no adversary.
+        loss_weighting (`str`): what is done with the `loss_weights` of a batch, one of `LOSS_WEIGHTINGS`.
+
+    > Parameters that control the prediction of ratings
+
+        relevance (`RelevanceConfig` or `dict`, *optional*): see [`RelevanceConfig`]; needed by
+            [`LLM4RecForRelevance`], which also needs two or more `rating_levels`.
+
     > Parameters that control serving
 
         max_exact_items (`int`): above this catalog size `recommend` finds candidates by an approximate index, where
@@ -194,6 +302,10 @@ class LLM4RecConfig(PreTrainedConfig):
     event_dropout: float = 0.0
     repeat_bias: bool = True
     retrieval: dict | RetrievalConfig | None = None
+    popularity: dict | PopularityConfig | None = None
+    fairness: dict | FairnessConfig | None = None
+    loss_weighting: Literal["none", "ips", "snips", "doubly_robust"] = "none"
+    relevance: dict | RelevanceConfig | None = None
     max_exact_items: int = 200_000
     num_negatives: int = 0
     max_full_softmax_items: int = 50_000
@@ -215,8 +327,9 @@ class LLM4RecConfig(PreTrainedConfig):
         for modality in self.modalities:
             if modality.kind == "id" and modality.num_embeddings == 0:
                 modality.num_embeddings = self.num_items
-        if isinstance(self.retrieval, dict):
-            self.retrieval = _section(RetrievalConfig, self.retrieval, "retrieval")
+        for name, kind in _SECTIONS.items():
+            if isinstance(getattr(self, name), dict):
+                setattr(self, name, _section(kind, getattr(self, name), name))
         self.rating_levels = [float(level) for level in self.rating_levels or []]
         super().__post_init__(**kwargs)
         # The text part of the head is tied exactly when the backbone's own head is.
@@ -260,6 +373,8 @@ class LLM4RecConfig(PreTrainedConfig):
         for name in ("num_items", "num_time_gaps", "num_negatives", "max_exact_items"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+        if self.loss_weighting == "doubly_robust" and self.label_smoothing:
+            raise ValueError("label_smoothing and loss_weighting='doubly_robust' both fill in targets; take one.")
         if self.rating_levels != sorted(set(self.rating_levels)):
             raise ValueError(f"rating_levels must ascend without repeats, got {self.rating_levels}.")
 
@@ -277,9 +392,18 @@ class LLM4RecConfig(PreTrainedConfig):
         """The configuration as plain JSON values."""
         values = super().to_dict()
         values["modalities"] = [asdict(m) if isinstance(m, ModalityConfig) else m for m in self.modalities]
-        if isinstance(self.retrieval, RetrievalConfig):
-            values["retrieval"] = asdict(self.retrieval)
+        for name, kind in _SECTIONS.items():
+            if isinstance(getattr(self, name), kind):
+                values[name] = asdict(getattr(self, name))
         return values
+
+
+_SECTIONS = {
+    "retrieval": RetrievalConfig,
+    "popularity": PopularityConfig,
+    "fairness": FairnessConfig,
+    "relevance": RelevanceConfig,
+}
 
 
 def _section(kind: type, values: dict[str, Any], name: str) -> Any:
@@ -292,4 +416,13 @@ def _section(kind: type, values: dict[str, Any], name: str) -> Any:
     return kind(**values)
 
 
-__all__ = ["FORMAT_VERSION", "RETRIEVAL_SOURCES", "LLM4RecConfig", "ModalityConfig", "RetrievalConfig"]
+__all__ = [
+    "FORMAT_VERSION",
+    "RETRIEVAL_SOURCES",
+    "FairnessConfig",
+    "LLM4RecConfig",
+    "ModalityConfig",
+    "PopularityConfig",
+    "RelevanceConfig",
+    "RetrievalConfig",
+]

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .debiasing import Background
+
 MAX_LOGITS_AT_ONCE = 2**24
 """Logits that the full softmax holds at once (64 MB in float32), whatever the batch and the catalog."""
 
@@ -17,7 +19,7 @@ CPU_LOGITS_AT_ONCE = 2**20
 
 
 class _FullSoftmax(torch.autograd.Function):
-    """Summed cross-entropy whose gradients are computed block by block in the forward pass.
+    """Weighted sum of cross-entropies whose gradients are computed block by block in the forward pass.
 
     The logits of all positions and all items are never held together, and no block is visited twice.
     """
@@ -28,7 +30,9 @@ class _FullSoftmax(torch.autograd.Function):
         states: torch.Tensor,
         table: torch.Tensor,
         targets: torch.Tensor,
-        label_smoothing: float,
+        weights: torch.Tensor,
+        background_weights: torch.Tensor,
+        background: torch.Tensor,
         rows_of_bias: torch.Tensor,
         items_of_bias: torch.Tensor,
         bias: torch.Tensor,
@@ -36,33 +40,34 @@ class _FullSoftmax(torch.autograd.Function):
         needs_states, needs_table = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_states = torch.empty_like(states) if needs_states else None
         grad_table = torch.zeros_like(table) if needs_table else None
-        grad_bias = torch.zeros_like(bias) if ctx.needs_input_grad[6] else None
+        grad_bias = torch.zeros_like(bias) if ctx.needs_input_grad[8] else None
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         states, table = states.to(dtype), table.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        num_items = len(table)
+        num_items, has_background = len(table), len(background) > 0
+        mass = weights + background_weights if has_background else weights
         at_once = min(MAX_LOGITS_AT_ONCE, CPU_LOGITS_AT_ONCE) if device == "cpu" else MAX_LOGITS_AT_ONCE
         for rows in torch.arange(len(states), device=states.device).split(max(1, at_once // num_items)):
-            block, wanted = states[rows], targets[rows, None]
+            block, wanted, weight = states[rows], targets[rows, None], weights[rows, None]
             logits = (block @ table.T).float()
             first, last = torch.searchsorted(rows_of_bias, torch.stack([rows[0], rows[-1] + 1])).tolist()
             biased = rows_of_bias[first:last] - rows[0], items_of_bias[first:last]
             logits.index_put_(biased, bias[first:last].float(), accumulate=True)
-            total -= (1 - label_smoothing) * logits.gather(1, wanted).sum()
-            if label_smoothing:
-                total -= label_smoothing / num_items * logits.sum()
+            total -= (weight * logits.gather(1, wanted)).sum()
+            if has_background:
+                total -= background_weights[rows] @ (logits @ background)
             # One exponential per logit: the sum serves the loss, the rest becomes the gradient in place.
             highest = logits.amax(dim=-1, keepdim=True)
             error = logits.sub_(highest).exp_()
             partition = error.sum(dim=-1, keepdim=True)
-            total += (partition.log() + highest).sum()
+            total += mass[rows] @ (partition.log() + highest).squeeze(1)
             if not any(ctx.needs_input_grad):
                 continue
-            error /= partition
-            if label_smoothing:
-                error -= label_smoothing / num_items
-            error.scatter_add_(1, wanted, torch.full_like(wanted, label_smoothing - 1, dtype=error.dtype))
+            error *= mass[rows, None] / partition
+            if has_background:
+                error.addr_(background_weights[rows], background, alpha=-1)
+            error.scatter_add_(1, wanted, -weight)
             if grad_bias is not None:
                 grad_bias[first:last] = error[biased].to(bias.dtype)
             error = error.to(dtype)
@@ -81,7 +86,7 @@ class _FullSoftmax(torch.autograd.Function):
         states, table, bias = (
             None if grad is None else grad * grad_output.to(grad.dtype) for grad in ctx.saved_tensors
         )
-        return states, table, None, None, None, None, bias
+        return states, table, None, None, None, None, None, None, bias
 
 
 @dataclass
@@ -103,22 +108,27 @@ def full_softmax_loss(
     states: torch.Tensor,
     table: torch.Tensor,
     targets: torch.Tensor,
-    label_smoothing: float = 0.0,
     bias: LogitBias | None = None,
+    weights: torch.Tensor | None = None,
+    background: Background | None = None,
 ) -> torch.Tensor:
-    """Summed cross-entropy of the targets among all items, in blocks of bounded memory.
+    """Weighted sum of the targets' cross-entropies among all items, in blocks of bounded memory.
 
     Args:
         bias: added to the logits.
+        weights: of the targets; 1 by default.
+        background: a distribution that takes part in every target.
 
     Shape:
-        - states: (n, d); table: (items, d); targets: (n,) item indices
+        - states: (n, d); table: (items, d); targets: (n,) item indices; weights: (n,)
         - returns: scalar, the sum over n
     """
+    none, nothing = targets[:0], states.new_zeros(0, dtype=torch.float32)
     if bias is None:
-        none = targets[:0]
-        bias = LogitBias(none, none, states.new_zeros(0))
-    return _FullSoftmax.apply(states, table, targets, label_smoothing, bias.rows, bias.items, bias.values)
+        bias = LogitBias(none, none, nothing)
+    weights = states.new_ones(len(states), dtype=torch.float32) if weights is None else weights
+    share, distribution = (nothing, nothing) if background is None else (background.weights, background.distribution)
+    return _FullSoftmax.apply(states, table, targets, weights, share, distribution, bias.rows, bias.items, bias.values)
 
 
 def sampled_softmax_loss(
@@ -128,10 +138,11 @@ def sampled_softmax_loss(
     targets: torch.Tensor,
     negative_items: torch.Tensor,
     num_items: int,
-    label_smoothing: float = 0.0,
     bias: LogitBias | None = None,
+    weights: torch.Tensor | None = None,
+    background: Background | None = None,
 ) -> torch.Tensor:
-    r"""Summed cross-entropy of the targets among themselves and uniformly drawn negatives shared by the batch.
+    r"""Weighted sum of the targets' cross-entropies among themselves and uniformly drawn negatives of the batch.
 
     .. math:: \ell = -s_t + \log\Big(e^{s_t} + \frac{N - 1}{n_t} \sum_{j \neq t} e^{s_j}\Big)
 
@@ -141,10 +152,12 @@ def sampled_softmax_loss(
     Args:
         negative_items: distinct items, ascending.
         bias: added to the logits of items that are among targets or negatives.
+        weights: of the targets; 1 by default.
+        background: over the drawn negatives, a distribution that takes part in every target.
 
     Shape:
         - states, positive: (n, d); negative: (negatives, d)
-        - targets: (n,) and negative_items: (negatives,) item indices
+        - targets: (n,) and negative_items: (negatives,) item indices; weights: (n,)
         - returns: scalar, the sum over n
     """
     positive_logit = (states * positive.to(states.dtype)).sum(-1, keepdim=True).float()
@@ -163,10 +176,11 @@ def sampled_softmax_loss(
     accidental = negative_items[None, :] == targets[:, None]
     drawn = (~accidental).sum(-1, keepdim=True).clamp(min=1)
     correction = math.log(max(num_items - 1, 1)) - drawn.log()
-    negative_logits = (negative_logits + correction).masked_fill(accidental, float("-inf"))
-    logits = torch.cat([positive_logit, negative_logits], dim=-1)
-    loss = torch.logsumexp(logits, dim=-1) - positive_logit.squeeze(-1)
-    if label_smoothing:
-        spread = negative_logits.masked_fill(accidental, 0).sum(-1) / drawn.squeeze(-1)
-        loss = loss + label_smoothing * (positive_logit.squeeze(-1) - spread + correction.squeeze(-1))
+    competing = (negative_logits + correction).masked_fill(accidental, float("-inf"))
+    partition = torch.logsumexp(torch.cat([positive_logit, competing], dim=-1), dim=-1)
+    loss = partition - positive_logit.squeeze(-1)
+    if weights is not None:
+        loss = weights * loss
+    if background is not None:
+        loss = loss + background.weights * (partition - negative_logits @ background.distribution)
     return loss.sum()

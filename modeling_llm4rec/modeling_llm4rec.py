@@ -7,7 +7,7 @@ both computed from the item's features (`item_embedding.py`). The processor make
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +20,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.utils import is_faiss_available
 
 from .adapter_checkpoint import is_adapter, load_adapter
-from .configuration_llm4rec import LLM4RecConfig
+from .adversary import SensitiveAttributeAdversary
+from .configuration_llm4rec import FairnessConfig, LLM4RecConfig, PopularityConfig
 from .event_embedding import EventEmbedding
 from .fusion import AdaptiveFusion, CrossModalAttention
 from .item_embedding import FusionReport, ItemEmbedding
 from .item_index import ItemIndex
-from .item_loss import LogitBias, full_softmax_loss, sampled_softmax_loss
+from .next_item_loss import BiasFacts, ItemRows, NextItemLossMixin
+from .popularity_prior import STEP_SCALE, PopularityBias, PopularityPrior
 from .recommendation import (
     ItemsOnlyLogitsProcessor,
     RecommendOutput,
@@ -34,7 +36,7 @@ from .recommendation import (
     exclude_seen,
     top_k,
 )
-from .repeat_bias import RepeatBias, seen_pairs
+from .repeat_bias import RepeatBias
 from .retrieval import Conditioned, RetrievalMixin
 from .retrieval_adapter import INITIAL_SHARPNESS, RetrievalAdapter
 
@@ -59,27 +61,6 @@ class _OptimizerSteps:
 
 
 register_optimizer_step_post_hook(_OptimizerSteps.add)
-
-
-@dataclass
-class ItemRows:
-    """Embeddings of the items that a step needs, looked up by item index.
-
-    Attributes:
-        vectors: (n, hidden).
-        items: (n,) ascending item indices of the rows; `None` if the rows are the whole catalog.
-    """
-
-    vectors: torch.Tensor
-    items: torch.Tensor | None = None
-
-    def __getitem__(self, items: torch.Tensor) -> torch.Tensor:
-        """Vectors of `items`, any shape (...) to (..., hidden)."""
-        return self.vectors[self.index(items)]
-
-    def index(self, items: torch.Tensor) -> torch.Tensor:
-        """Rows at which `items` stand."""
-        return items if self.items is None else torch.searchsorted(self.items, items)
 
 
 class LLM4RecHead(nn.Module):
@@ -123,6 +104,8 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
             init.zeros_(module.score.weight)
         elif isinstance(module, RepeatBias):
             init.zeros_(module.bias)
+        elif isinstance(module, PopularityPrior):
+            init.constant_(module.weight, self.config.popularity.strength / STEP_SCALE)
         elif isinstance(module, RetrievalAdapter):
             for closed in (module.attention_gate, module.source_weight, module.temperature, module.gate[-1].weight):
                 init.zeros_(closed)
@@ -191,6 +174,11 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         self.retrieval_adapter = None
         if config.retrieval is not None:
             self.retrieval_adapter = RetrievalAdapter(config.retrieval, config.text_config.hidden_size).float()
+        self.popularity_prior = PopularityPrior(config).float() if config.popularity is not None else None
+        self.adversary = None
+        if config.fairness is not None:
+            hidden = config.text_config.hidden_size
+            self.adversary = SensitiveAttributeAdversary(config.fairness, hidden, config.num_items).float()
         self.event_dropout = nn.Dropout(config.event_dropout)
         self._table: torch.Tensor | None = None
         self._table_key: tuple | None = None
@@ -326,7 +314,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         return ItemRows(self.item_embedding(unique), unique)
 
 
-class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin):
+class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMixin, GenerationMixin):
     """The recommender: backbone, item embedding and a head over text tokens and items.
 
     Example:
@@ -460,11 +448,52 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         first = self.num_items
         self.model.append_items(features)
         self.config.num_items = self.num_items
+        if self.model.popularity_prior is not None:
+            self.model.popularity_prior.append(self.num_items - first)
+        self.imputed_targets = None  # of the catalog as it was
         if self.memory is not None:
             content = self.content_vectors(first)
             self.memory.transitions.grow(self.num_items)
             if content is not None and self.memory.metadata.width:
                 self.memory.add_content(content)
+
+    def add_popularity_prior(
+        self,
+        config: PopularityConfig,
+        log_popularity: torch.Tensor,
+        unseen: torch.Tensor,
+        period_starts: torch.Tensor | None = None,
+    ) -> None:
+        """Give the model a prior on popular items, see [`PopularityPrior`].
+
+        Args:
+            config: γ and γ′; its `periods` are set from `period_starts`.
+            log_popularity: (1 + periods, items), unseen: (1 + periods,), period_starts: (periods,), as of the prior;
+                `training.debiasing.log_popularity` counts them.
+
+        Raises:
+            ValueError: if a shape is wrong or a number is not finite; the model then has no prior.
+        """
+        starts = torch.zeros(0, dtype=torch.long) if period_starts is None else period_starts
+        before = self.config.popularity
+        self.config.popularity = replace(config, periods=len(starts))
+        try:
+            prior = PopularityPrior(self.config)
+            prior.set_popularity(log_popularity, unseen, starts)
+        except ValueError:
+            self.config.popularity = before
+            raise
+        self.model.popularity_prior = prior.to(self.device)
+
+    def add_adversary(self, config: FairnessConfig) -> None:
+        """Give the model, for its training, an adversary that guesses sensitive attributes from user states."""
+        self.config.fairness = config
+        adversary = SensitiveAttributeAdversary(config, self.config.text_config.hidden_size, self.num_items)
+        self.model.adversary = adversary.to(self.device)
+
+    def remove_adversary(self) -> None:
+        """Leave the adversary behind: a recommender that is handed on cannot guess its users' attributes."""
+        self.config.fairness = self.model.adversary = None
 
     def fusion_report(self) -> FusionReport:
         """How much each modality weighs across the catalog, and whether one took over."""
@@ -483,6 +512,9 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         history_ids: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        loss_weights: torch.Tensor | None = None,
+        popularity_periods: torch.LongTensor | None = None,
+        sensitive_labels: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """Next-token logits, or the loss if `labels` are given.
@@ -493,6 +525,9 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
             labels: (batch, length) token ids, -100 where nothing is predicted; shifted inside. With labels the output
                 holds the loss and no logits, which would be (batch, length, V + items).
             num_items_in_batch: what the summed loss is divided by; by default the number of predicted tokens.
+            loss_weights: (batch, length) weight of the event at each place, for `config.loss_weighting`.
+            popularity_periods: (batch, length) row of the popularity prior at the time of each event; 0 by default.
+            sensitive_labels: (batch, attributes) what the adversary is to guess, -1 where unknown.
 
         Returns:
             `logits` (batch, length or `logits_to_keep`, V + items) without labels, `loss` with them. At positions that
@@ -515,7 +550,12 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         states = outputs.last_hidden_state
         loss = logits = None
         if labels is not None:
-            loss = self._loss(states[:, :-1], input_ids, labels[:, 1:], rows, negatives, num_items_in_batch)
+            facts = BiasFacts(
+                None if loss_weights is None else loss_weights[:, 1:],
+                None if popularity_periods is None else popularity_periods[:, 1:],
+                sensitive_labels,
+            )
+            loss = self._loss(states[:, :-1], input_ids, labels[:, 1:], rows, negatives, num_items_in_batch, facts)
         else:
             keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             kept = states[:, keep, :]
@@ -525,6 +565,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
                 predicts = torch.zeros_like(history, dtype=torch.bool)
                 predicts[:, history.shape[1] - states.shape[1] :][:, keep] = True
                 items = self._with_repeat_bias(items.flatten(0, 1), history, predicts).view_as(items)
+                items = self._with_popularity(items, None)
                 if self.memory is not None and kept.shape[1] == 1:  # the next item is asked for, as by `generate`
                     items = self._with_memory(items, kept, history)
             logits = torch.cat([self.lm_head(kept), items], dim=-1)
@@ -543,73 +584,6 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         shift = (read.states - own) @ table.to(own.dtype).T
         return read.add_to(items[:, 0] + shift).unsqueeze(1)
 
-    def _rows_for_loss(
-        self, input_ids: torch.Tensor | None, labels: torch.Tensor
-    ) -> tuple[ItemRows, torch.Tensor | None]:
-        """Embeddings of the items that one loss needs, and the sampled negatives.
-
-        The items are the whole catalog, or those of the batch and the negatives. Items that no training event could
-        have chosen do not compete: a softmax would only ever push them, and the content they share, away.
-        """
-        vocabulary, count = self.config.text_vocab_size, self.config.num_negatives
-        if not count or count >= self.num_items:
-            if self.num_items > self.config.max_full_softmax_items:
-                raise ValueError(
-                    f"A softmax over {self.num_items} items at every position is past max_full_softmax_items="
-                    f"{self.config.max_full_softmax_items}. Set num_negatives (1024 is a good start), or raise "
-                    "the limit."
-                )
-            negatives = None
-            candidates = self.model.item_embedding.trained_items()
-            if candidates is None:
-                return ItemRows(self.model.item_table()), None
-        else:
-            trained = self.model.item_embedding.trained_items()
-            drawn = torch.randint(self.num_items if trained is None else len(trained), (count,), device=labels.device)
-            candidates = negatives = (drawn if trained is None else trained[drawn]).unique()
-        tokens = labels.flatten() if input_ids is None else torch.cat([input_ids.flatten(), labels.flatten()])
-        needed = torch.cat([tokens[tokens >= vocabulary] - vocabulary, candidates]).unique()
-        return ItemRows(self.model.item_embedding(needed), needed), negatives
-
-    def _loss(
-        self,
-        states: torch.Tensor,
-        input_ids: torch.Tensor | None,
-        labels: torch.Tensor,
-        rows: ItemRows,
-        negatives: torch.Tensor | None,
-        num_items_in_batch: torch.Tensor | int | None,
-    ) -> torch.Tensor:
-        """Split softmax: over items where an item comes next, over text tokens where text comes next."""
-        vocabulary, smoothing = self.config.text_vocab_size, self.config.label_smoothing
-        is_item, is_text = labels >= vocabulary, (labels >= 0) & (labels < vocabulary)
-        total = states.new_zeros((), dtype=torch.float32)
-        if is_item.any():
-            item_states, targets = states[is_item], labels[is_item] - vocabulary
-            bias = None if input_ids is None else self._repeat_bias(input_ids[:, :-1], is_item)
-            if negatives is None:
-                if bias is not None:
-                    bias.items = rows.index(bias.items)
-                total = total + full_softmax_loss(item_states, rows.vectors, rows.index(targets), smoothing, bias)
-            else:
-                trained = self.model.item_embedding.trained_items()
-                competing = self.num_items if trained is None else len(trained)
-                total = total + sampled_softmax_loss(
-                    item_states, rows[targets], rows[negatives], targets, negatives, competing, smoothing, bias
-                )
-        if is_text.any():
-            logits = self.lm_head(states[is_text]).float()
-            total = total + F.cross_entropy(logits, labels[is_text], reduction="sum")
-        count = (labels >= 0).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        return total / count
-
-    def _repeat_bias(self, input_ids: torch.Tensor, predicts: torch.Tensor) -> LogitBias | None:
-        """Bias of each prediction's seen items; `predicts` (batch, length) marks the states that predict."""
-        if self.model.repeat_bias is None:
-            return None
-        pairs = seen_pairs(input_ids - self.config.text_vocab_size, predicts)
-        return LogitBias(pairs.rows, pairs.items, self.model.repeat_bias(pairs.ages))
-
     @torch.no_grad()
     def recommend(
         self,
@@ -625,6 +599,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         deny: torch.Tensor | None = None,
         exact: bool | None = None,
         retrieval: bool = True,
+        popularity: float | torch.Tensor | None = None,
         request_time: torch.LongTensor | None = None,
     ) -> RecommendOutput:
         """The k best items for each history, in one forward pass.
@@ -638,17 +613,21 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
             allow, deny: bool masks (items,) or (batch, items): stock, category, region.
             exact: score every item; false: only those that an approximate index finds (`model.item_index()`), whose
                 scores are exact all the same. By default the index serves catalogs above `config.max_exact_items`
-                where faiss is installed; masks and `filter_seen=False` always score every item.
+                where faiss is installed; masks, `filter_seen=False` and `popularity` always score every item.
             retrieval: ask the memory, where the model has one.
-            request_time: (batch,) unix seconds now, for the decay of the memory's entries; unknown by default.
+            popularity: γ′, weight of log popularity in the scores, a number or (batch,): 0 recommends as if popularity
+                had no hand in it, more puts it in, less than 0 goes against it; by default
+                `config.popularity.serving_strength`. Needs a model with a popularity prior.
+            request_time: (batch,) unix seconds now, for the decay of the memory's entries and for popularity; by
+                default unknown, and popularity the latest.
 
         Returns:
             [`RecommendOutput`] with `items` and `scores`, both (batch, k).
 
         Raises:
             ImportError: with `exact=False` without faiss.
-            ValueError: if `k` is not positive, a mask has the wrong shape, or `exact=False` is asked for together with
-                masks or `filter_seen=False`.
+            ValueError: if `k` is not positive, a mask has the wrong shape, `exact=False` is asked for together with
+                masks, `filter_seen=False` or `popularity`, or `popularity` of a model without a popularity prior.
         """
         if k < 1:
             raise ValueError(f"recommend got k={k}, expected at least 1.")
@@ -656,11 +635,12 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         allow = candidate_mask(allow, batch, self.num_items, "allow")
         deny = candidate_mask(deny, batch, self.num_items, "deny")
         seen = (input_ids - self.config.text_vocab_size).clamp(min=-1) if seen_items is None else seen_items
-        every_item_counts = allow is not None or deny is not None or not filter_seen
+        bias = self._popularity_bias(popularity, request_time, batch)
+        every_item_counts = allow is not None or deny is not None or not filter_seen or bias is not None
         if exact is False and every_item_counts:
             raise ValueError(
-                "recommend got exact=False with a mask or filter_seen=False. The index does not know which items may "
-                "be recommended; leave `exact` out."
+                "recommend got exact=False with a mask, filter_seen=False or popularity. The index does not know "
+                "which items may be recommended or how popular they are; leave `exact` out."
             )
         if exact is None:
             exact = every_item_counts or self.num_items <= self.config.max_exact_items or not is_faiss_available()
@@ -680,6 +660,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         parts = []
         for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
             scores = self._scores(read.rows(rows), table, input_ids[rows])
+            if bias is not None:
+                scores = scores + bias.rows(rows)
             scores = exclude(scores, _rows(allow, rows), _rows(deny, rows))
             if filter_seen:
                 scores = exclude_seen(scores, seen[rows])
@@ -740,15 +722,50 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, RetrievalMixin, GenerationMixin
         input_ids: torch.LongTensor,
         *,
         retrieval: bool = True,
+        popularity: float | torch.Tensor | None = None,
         request_time: torch.LongTensor | None = None,
         **batch: torch.Tensor,
     ) -> torch.Tensor:
         """(batch, items) float32 scores of the whole catalog: `recommend` before any item is left out."""
         batch.pop("seen_items", None)
+        bias = self._popularity_bias(popularity, request_time, len(input_ids))
         table = self.model.item_table()
         states = self.user_states(input_ids, item_rows=ItemRows(table), **batch)
         context = self.retrieve(states, input_ids, request_time) if retrieval else None
-        return self._scores(self.condition(states, table, context), table, input_ids)
+        scores = self._scores(self.condition(states, table, context), table, input_ids)
+        return scores if bias is None else scores + bias.rows(slice(None))
+
+    def _popularity_bias(
+        self, popularity: float | torch.Tensor | None, request_time: torch.Tensor | None, batch: int
+    ) -> PopularityBias | None:
+        """What γ′ adds to the scores of requests at these times; `None` where it is 0.
+
+        Raises:
+            ValueError: if `popularity` is not finite, has another length, or the model has no popularity prior.
+        """
+        prior = self.model.popularity_prior
+        if prior is None:
+            if popularity is not None:
+                raise ValueError(
+                    f"popularity={popularity!r} needs a model with a popularity prior. Train one with "
+                    "debiasing.popularity=learned."
+                )
+            return None
+        given = self.config.popularity.serving_strength if popularity is None else popularity
+        strength = torch.as_tensor(given, dtype=torch.float32, device=self.device)
+        if strength.shape not in {(), (batch,)} or not torch.isfinite(strength).all():
+            raise ValueError(
+                f"popularity={popularity!r}: expected a finite number, or one for each of the {batch} users."
+            )
+        if not strength.any():
+            return None
+        periods = prior.latest(batch) if request_time is None else prior.periods_of(request_time.to(self.device))
+        return PopularityBias(prior, strength.expand(batch), periods)
+
+    def _with_popularity(self, items: torch.Tensor, request_time: torch.Tensor | None) -> torch.Tensor:
+        """Item logits (batch, length, items) with the popularity that serving adds."""
+        bias = self._popularity_bias(None, request_time, len(items))
+        return items if bias is None else items + bias.rows(slice(None)).unsqueeze(1).to(items.dtype)
 
     def _scores(self, read: Conditioned, table: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
         """Scores (batch, items) of conditioned user states."""

@@ -9,7 +9,14 @@ import torch
 from ..configuration.recipe import LoraRecipe
 from ..modeling_llm4rec import LLM4RecForCausalLM
 
-TRAINED_FULLY = ["item_embedding", "event_embedding", "repeat_bias", "retrieval_adapter"]
+TRAINED_FULLY = [
+    "item_embedding",
+    "event_embedding",
+    "repeat_bias",
+    "retrieval_adapter",
+    "popularity_prior",
+    "adversary",
+]
 """Modules that peft copies, trains and saves whole beside the low-rank updates."""
 
 
@@ -37,7 +44,7 @@ def add_lora(model: LLM4RecForCausalLM, recipe: LoraRecipe) -> Any:
             f"{', '.join(sorted({name.rsplit('.', 1)[-1] for name in layers}))}."
         )
     parts = {name: getattr(model.model, name) for name in TRAINED_FULLY}
-    fully = [name for name, part in parts.items() if part is not None and any(True for _ in part.parameters())]
+    fully = [name for name, part in parts.items() if part is not None and part.state_dict()]
     config = LoraConfig(
         r=recipe.rank,
         lora_alpha=recipe.alpha,

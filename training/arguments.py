@@ -29,7 +29,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "warmup_steps": t.warmup_steps,
         "lr_scheduler_type": t.lr_scheduler,
         "max_grad_norm": t.max_grad_norm,
-        "patience": t.patience,
+        "patience": 0 if recipe.debiasing.fairness_strength else t.patience,
         "average_steps": t.average_epochs * steps_per_epoch,
         "seed": t.seed,
         "bf16": bfloat16,
@@ -47,7 +47,8 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "logging_steps": every,
         # The best and the last. With 1, the Trainer ends by deleting all but the best, what Ctrl-C has just saved too.
         "save_total_limit": 2,
-        "load_best_model_at_end": True,
+        # The epoch of the best accuracy would be the one whose states still tell most of a sensitive attribute.
+        "load_best_model_at_end": not recipe.debiasing.fairness_strength,
         **t.arguments,
     }
     try:

@@ -17,6 +17,7 @@ import torch
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec.adapter_checkpoint import is_adapter
 from .data.prepared import Interactions, PreparedData
 from .data.splits import Split, global_time, leave_one_out
 from .load import short_reason
@@ -35,8 +36,14 @@ def build_processor(data: PreparedData, recipe: Recipe, split: Split) -> LLM4Rec
     """The processor of a data set: what of items and events the model will read.
 
     Raises:
-        ValueError: if the recipe names a modality that the data lacks, or leaves items with nothing to read.
+        ValueError: if the recipe names a modality that the data lacks, or leaves items with nothing to read; if the
+            recommender that it starts from has another catalog.
     """
+    if recipe.model.start_from:
+        with _pretrained("model.start_from", recipe.model.start_from):
+            processor = LLM4RecProcessor.from_pretrained(recipe.model.start_from)
+        check_same_catalog(processor, data)
+        return processor
     known = {name: modality.kind for name, modality in data.schema.items.modalities.items()}
     wanted = list(known) if recipe.data.modalities is None else recipe.data.modalities
     for name in wanted:
@@ -108,6 +115,8 @@ def build_model(
         ValueError: if fields of the recipe contradict each other, or are none of the backbone's.
     """
     model_recipe = recipe.model
+    if model_recipe.start_from:
+        return _started_from(recipe)
     values = processor.model_config() | {
         "fusion_width": model_recipe.fusion_width,
         "fusion_heads": model_recipe.fusion_heads,
@@ -144,6 +153,43 @@ def build_model(
         features["present"][untrained & content, 0] = False
     model.set_items(features)
     return model
+
+
+def _started_from(recipe: Recipe) -> LLM4RecForCausalLM:
+    """A trained recommender whose training goes on; of the recipe's model, only what it says of the loss holds."""
+    wanted = recipe.model
+    if wanted.backbone:
+        raise ValueError(
+            "model.start_from names a trained recommender, which has a backbone: leave model.backbone out."
+        )
+    with _pretrained("model.start_from", wanted.start_from):
+        if is_adapter(wanted.start_from, {}):
+            raise ValueError(
+                f"model.start_from: {wanted.start_from} is an adapter on a backbone. Train it with "
+                "model.lora.merge=true to have a model that training can start from."
+            )
+        model = LLM4RecForCausalLM.from_pretrained(wanted.start_from, retrieval=False)
+    model.config.num_negatives, model.config.label_smoothing = wanted.num_negatives, wanted.label_smoothing
+    model.config.retrieval = model.model.retrieval_adapter = None  # a memory speaks of the weights as they were
+    model.config.popularity = model.model.popularity_prior = None  # added anew where the recipe asks for it
+    return model
+
+
+def check_same_catalog(processor: LLM4RecProcessor, data: PreparedData) -> None:
+    """Item indices of model and data must mean the same items.
+
+    Raises:
+        ValueError: naming how many items differ.
+    """
+    known, given = processor.catalog.item_ids, data.items["item_id"].to_list()
+    if known == given:
+        return
+    new = set(given) - set(known)
+    raise ValueError(
+        f"{data.folder} has {len(given):,} items, the model knows {len(known):,}, and "
+        + (f"{len(new):,} are new to it (the first: {min(new)!r})" if new else "they stand in another order")
+        + ". Take the prepared data that the model was trained on, or train anew."
+    )
 
 
 def _config_from_scratch(recipe: Recipe, processor: LLM4RecProcessor, values: dict[str, Any]) -> LLM4RecConfig:

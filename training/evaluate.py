@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.recipe import Recipe
-from ..modeling_llm4rec import LLM4RecProcessor
 from .baselines.named import default_baselines, make_baseline
-from .build import split_of
+from .build import check_same_catalog, split_of
 from .data.prepared import PreparedData
 from .evaluation.comparison import compare
 from .evaluation.evaluation_result import PROTOCOLS, EvaluationResult
@@ -28,23 +27,6 @@ from .trainer import ModelScorer
 
 HEADLINES = tuple(f"{protocol}/ndcg@10" for protocol in PROTOCOLS)
 """Metrics that are shown with an interval and compared."""
-
-
-def check_same_catalog(processor: LLM4RecProcessor, data: PreparedData) -> None:
-    """Item indices of model and data must mean the same items.
-
-    Raises:
-        ValueError: naming how many items differ.
-    """
-    known, given = processor.catalog.item_ids, data.items["item_id"].to_list()
-    if known == given:
-        return
-    new = set(given) - set(known)
-    raise ValueError(
-        f"{data.folder} has {len(given):,} items, the model knows {len(known):,}, and "
-        + (f"{len(new):,} are new to it (the first: {min(new)!r})" if new else "they stand in another order")
-        + ". Evaluate on the prepared data that the model was trained on, or train again."
-    )
 
 
 def evaluate_model(

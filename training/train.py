@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..configuration.recipe import Recipe
@@ -27,6 +28,9 @@ from .build import build_model, build_processor, split_of
 from .data.prepared import PreparedData
 from .data.sequences import training_windows
 from .data.splits import Split
+from .debiasing.apply import apply_debiasing
+from .debiasing.item_popularity import ItemPopularity
+from .debiasing.warm_up import AdversaryWarmUp
 from .load import CHECKPOINTS, RECIPE_FILE, short_reason
 from .model_card import write_model_card
 from .retrieval.fit import add_retrieval, retrieval_config
@@ -65,6 +69,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     split: Split | None = None,
+    popularity: ItemPopularity | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> TrainReport:
@@ -77,6 +82,7 @@ def train(
         resume: go on from the last checkpoint in `output`.
         overwrite: replace an existing model.
         split: learn from this split of the data in place of the recipe's.
+        popularity: what the popularity prior reads (`recipe.debiasing`), where it is known better than by counting.
         say: told one line per step.
         progress: show progress bars.
 
@@ -108,13 +114,16 @@ def train(
     processor = build_processor(data, recipe, split)
     model = build_model(processor, recipe, split.train, data.folder / "text_vectors", progress)
     say(_describe(model, processor, split))
+    debiasing = apply_debiasing(model, data, split, recipe.debiasing, popularity, say)
     if recipe.retrieval.enabled:
         model.add_retrieval(retrieval_config(recipe.retrieval))  # before LoRA, which decides what is saved beside it
         model.model.retrieval_adapter.requires_grad_(False)
     if recipe.model.backbone and recipe.model.lora.rank:
         model = add_lora(model, recipe.model.lora)
     parameters = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    windows = training_windows(split.train, processor, recipe.data.windows)
+    windows = training_windows(
+        split.train, processor, recipe.data.windows, debiasing.event_columns, debiasing.user_columns
+    )
     steps = steps_per_epoch_of(len(windows), recipe)
     arguments = training_arguments(recipe, checkpoints, steps)
     say(f"Training {parameters:,} weights on {len(windows):,} histories, {steps:,} steps an epoch …")
@@ -125,9 +134,20 @@ def train(
         checkpoints.mkdir(parents=True, exist_ok=True)
         recipe.save(output / RECIPE_FILE)
     watched = split.validation.sample(recipe.training.max_validation_users, recipe.training.seed)
+    if debiasing.validation_weights is not None:
+        debiasing.validation_weights = debiasing.validation_weights[np.isin(split.validation.users, watched.users)]
     logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
     try:
-        trainer = LLM4RecTrainer(model, arguments, processor, windows, validation=watched, say=say)
+        trainer = LLM4RecTrainer(
+            model,
+            arguments,
+            processor,
+            windows,
+            validation=watched,
+            validation_weights=debiasing.validation_weights,
+            say=say,
+            callbacks=[AdversaryWarmUp(recipe.debiasing.fairness_strength, recipe.debiasing.fairness_warmup * steps)],
+        )
         trainer.train(resume_from_checkpoint=last if resume else None)
     except BaseException as error:
         if is_first_process and last_checkpoint(checkpoints) is None:
@@ -142,6 +162,8 @@ def train(
             ) from error
         raise
     best = _best_validation(trainer)
+    if not trainer.interrupted:
+        recommender_of(trainer.model).remove_adversary()
     found = None
     if recipe.retrieval.enabled and not trainer.interrupted and trainer.is_world_process_zero():
         found = add_retrieval(
@@ -155,6 +177,7 @@ def train(
         return report
     _save(trainer, processor, recipe, output)
     facts = _report_json(trainer, report, data) | ({} if found is None else {"retrieval": asdict(found)})
+    facts |= {"debiasing": debiasing.report} if debiasing.report else {}
     (output / REPORT_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     write_model_card(output, recommender_of(trainer.model), processor, recipe, facts)
     shutil.rmtree(checkpoints)
@@ -164,6 +187,8 @@ def train(
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with models on disk named from the root: the trained folder must load from anywhere."""
     recipe = deepcopy(recipe)
+    if recipe.model.start_from and Path(recipe.model.start_from).is_dir():
+        recipe.model.start_from = str(Path(recipe.model.start_from).absolute())
     if recipe.model.backbone and Path(recipe.model.backbone).is_dir():
         recipe.model.backbone = str(Path(recipe.model.backbone).absolute())
     if recipe.data.text_encoder != HASHING and Path(recipe.data.text_encoder).is_dir():
@@ -188,7 +213,9 @@ def _best_validation(trainer: LLM4RecTrainer) -> dict[str, float]:
     entries = [e for e in trainer.state.log_history if trainer.args.metric_for_best_model in e]
     if not entries:
         return {}
-    best = max(entries, key=lambda entry: entry[trainer.args.metric_for_best_model])
+    best = entries[-1]
+    if trainer.args.load_best_model_at_end:
+        best = max(entries, key=lambda entry: entry[trainer.args.metric_for_best_model])
     return {"epoch": best["epoch"]} | {
         name.removeprefix("eval_"): value for name, value in best.items() if name.startswith("eval_")
     }

@@ -31,6 +31,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec.adversary import SensitiveAttributeAdversary
 from .adapters import recommender_of
 from .data.prepared import Interactions
 from .data.sequences import SequenceCollator, history_batch, request_times
@@ -41,6 +42,12 @@ from .weight_averaging import WeightAverage
 
 SELECTION_METRIC = "eval_filtered/ndcg@10"
 """What early stopping and the choice of the best checkpoint go by."""
+
+WEIGHTED_METRIC = "eval_weighted/ndcg@10"
+"""The same where events are weighted by inverse propensity: a mean over what everybody would have been shown."""
+
+ADVERSARY_RATE = 5.0
+"""Learning rate of an adversary's classifiers, in units of the model's."""
 
 HISTORIES_AT_ONCE = 64
 """Histories that go through the model together when they are scored."""
@@ -177,10 +184,11 @@ class TrainingProgress(ProgressCallback):
         """Remember the loss; say how a validation went."""
         logs = logs or {}
         self._loss = logs.get("loss", self._loss)
-        if not state.is_world_process_zero or SELECTION_METRIC not in logs:
+        metric = args.metric_for_best_model
+        if not state.is_world_process_zero or metric not in logs:
             return
-        value = logs[SELECTION_METRIC]
-        values = [entry[SELECTION_METRIC] for entry in state.log_history if SELECTION_METRIC in entry]
+        value = logs[metric]
+        values = [entry[metric] for entry in state.log_history if metric in entry]
         best = "  best so far" if value >= max(values, default=value) else ""
         with tqdm.external_write_mode():
             self.say(f"epoch {state.epoch:4.0f}  loss {self._loss:.3f}  validation NDCG@10 {value:.4f}{best}")
@@ -192,11 +200,21 @@ class ModelScorer:
     Args:
         model: the recommender, a peft model around it included.
         processor: its processor.
-        retrieval: ask the model's memory, if it has one; the time of a request is that of the latest event.
+        retrieval: ask the model's memory, if it has one.
+        popularity: γ′, see `LLM4RecForCausalLM.recommend`.
+
+    The time of a request is that of the latest event of its history.
     """
 
-    def __init__(self, model: torch.nn.Module, processor: LLM4RecProcessor, retrieval: bool = True):
-        self.model, self.processor, self.retrieval = recommender_of(model), processor, retrieval
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        processor: LLM4RecProcessor,
+        retrieval: bool = True,
+        popularity: float | None = None,
+    ):
+        self.model, self.processor = recommender_of(model), processor
+        self.retrieval, self.popularity = retrieval, popularity
 
     @torch.no_grad()
     def __call__(self, histories: Interactions) -> torch.Tensor:
@@ -209,11 +227,23 @@ class ModelScorer:
             chosen = histories.take(users.numpy())
             batch = history_batch(chosen, self.processor)
             batch = {name: values.to(self.model.device) for name, values in batch.items()}
-            if self.retrieval:
-                batch["request_time"] = request_times(chosen)
-            parts.append(self.model.score_items(**batch, retrieval=self.retrieval).float())
+            batch["request_time"] = request_times(chosen)
+            scores = self.model.score_items(**batch, retrieval=self.retrieval, popularity=self.popularity)
+            parts.append(scores.float())
         scores = torch.cat(parts)
         return scores[order.argsort().to(scores.device)]
+
+    @torch.no_grad()
+    def states(self, histories: Interactions) -> torch.Tensor:
+        """(users, hidden) float32 state at the end of each history, on the CPU."""
+        self.model.eval()
+        parts = []
+        order = torch.from_numpy(np.argsort(histories.lengths, kind="stable"))
+        for users in order.split(HISTORIES_AT_ONCE):
+            batch = history_batch(histories.take(users.numpy()), self.processor)
+            batch = {name: values.to(self.model.device) for name, values in batch.items()}
+            parts.append(self.model.user_states(**batch).float().cpu())
+        return torch.cat(parts)[order.argsort()]
 
 
 class LLM4RecTrainer(SFTTrainer):
@@ -225,6 +255,7 @@ class LLM4RecTrainer(SFTTrainer):
         processor: saved beside the weights in every checkpoint.
         train_dataset: from `training_windows`.
         validation: cases that select the checkpoint; `None`: the last one is kept.
+        validation_weights: (cases,) inverse propensity weights; the checkpoint is then selected by the weighted mean.
         say: told a line per validation.
         kwargs: as of `trl.SFTTrainer`.
 
@@ -241,10 +272,14 @@ class LLM4RecTrainer(SFTTrainer):
         processor: LLM4RecProcessor,
         train_dataset: Any,
         validation: EvaluationSet | None = None,
+        validation_weights: np.ndarray | None = None,
         say: Callable[[str], None] = print,
         **kwargs: Any,
     ):
         self.processor, self.say = processor, say
+        self.validation_weights = validation_weights
+        if validation_weights is not None and args.metric_for_best_model == SELECTION_METRIC:
+            args.metric_for_best_model = WEIGHTED_METRIC
         self.evaluator = (
             RankingEvaluator(validation, ks=(10,), batch_size=args.evaluation_batch_size)
             if validation is not None
@@ -289,8 +324,9 @@ class LLM4RecTrainer(SFTTrainer):
         """Train; Ctrl-C belongs to the caller again afterwards, also after an error."""
         try:
             outcome = super().train(*args, **kwargs)
-            if self._average is not None and self.state.best_model_checkpoint is None:
-                self._average.finish()  # otherwise the best checkpoint was loaded, which is an average
+            best_was_loaded = self.args.load_best_model_at_end and self.state.best_model_checkpoint is not None
+            if self._average is not None and not best_was_loaded:
+                self._average.finish()  # the best checkpoint is an average
             return outcome
         finally:
             self._interrupt.release()
@@ -325,9 +361,17 @@ class LLM4RecTrainer(SFTTrainer):
         """Rank the catalog for the validation cases; log ranking metrics and the fusion weights α."""
         model = recommender_of(self.model)
         with self._averaged():
-            result = self.evaluator.evaluate(ModelScorer(self.model, self.processor))
+            # Validation events come from the log, popularity and all, so the prior takes part as it does in training.
+            prior = model.model.popularity_prior
+            popularity = None if prior is None else float(prior.strength.detach())
+            result = self.evaluator.evaluate(ModelScorer(self.model, self.processor, popularity=popularity))
             report = model.fusion_report()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in result.metrics.items()}
+        if self.validation_weights is not None:
+            weighted = np.average(result.values("filtered/ndcg@10"), weights=self.validation_weights)
+            metrics[f"{metric_key_prefix}_weighted/ndcg@10"] = float(weighted)
+        if popularity is not None:
+            metrics[f"{metric_key_prefix}_popularity_strength"] = popularity
         metrics[f"{metric_key_prefix}_alpha_entropy"] = report.entropy
         metrics |= {f"{metric_key_prefix}_alpha/{name}": value for name, value in report.alpha.items()}
         if report.collapsed is not None:
@@ -348,6 +392,24 @@ class LLM4RecTrainer(SFTTrainer):
             self.model.save_pretrained(folder, state_dict=state_dict if self._average is None else None)
         recommender_of(self.model).config.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
+        """The Trainer's optimiser, in which an adversary learns faster than the model that is to outwit it."""
+        optimizer = super().create_optimizer(*args, **kwargs)
+        adversaries = [m for m in self.model.modules() if isinstance(m, SensitiveAttributeAdversary)]
+        weights = [w for adversary in adversaries for w in adversary.parameters() if w.requires_grad]
+        if weights:
+            own = {id(weight) for weight in weights}
+            for group in optimizer.param_groups:
+                group["params"] = [weight for weight in group["params"] if id(weight) not in own]
+            rate = ADVERSARY_RATE * self.args.learning_rate
+            optimizer.add_param_group({"params": weights, "lr": rate, "weight_decay": 0.0})
+        return optimizer
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """All but γ: a weight that is pulled to 0 would not say how strong the confounding is."""
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if "popularity_prior." not in name]
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Checkpoints get no card of their own; the finished model does."""

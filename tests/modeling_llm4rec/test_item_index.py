@@ -83,7 +83,7 @@ def test_an_index_asked_for_in_training_follows_the_weights_too(new_model, proce
 
 
 def test_what_the_index_cannot_do_is_refused(model, batch, processor):
-    with pytest.raises(ValueError, match="exact=False with a mask or filter_seen=False"):
+    with pytest.raises(ValueError, match="exact=False with a mask, filter_seen=False or popularity"):
         model.recommend(**batch, k=3, exact=False, filter_seen=False)
 
 

@@ -6,7 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from llm4rec.modeling_llm4rec import item_loss
+from llm4rec.modeling_llm4rec.debiasing import Background
 from llm4rec.modeling_llm4rec.item_loss import full_softmax_loss, sampled_softmax_loss
+
+
+def smoothing_of(share, count, items):
+    """Label smoothing in the terms of the losses: weights of the targets and a uniform background."""
+    return {
+        "weights": torch.full((count,), 1 - share),
+        "background": Background(torch.full((count,), share), torch.full((items,), 1 / items)),
+    }
 
 
 @pytest.mark.parametrize("at_once", [2**24, 30])
@@ -16,7 +25,7 @@ def test_full_softmax_equals_torch_cross_entropy_in_value_and_gradient(monkeypat
     torch.manual_seed(0)
     states, table = torch.randn(17, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
     targets = torch.randint(11, (17,))
-    ours = full_softmax_loss(states, table, targets, smoothing)
+    ours = full_softmax_loss(states, table, targets, **smoothing_of(smoothing, 17, 11))
     (ours * 0.7).backward()
     got = states.grad.clone(), table.grad.clone()
     states.grad = table.grad = None
@@ -34,7 +43,7 @@ def test_full_softmax_passes_gradcheck():
     targets = torch.randint(6, (5,))
     # The loss is computed in single precision, which bounds what finite differences can see.
     assert torch.autograd.gradcheck(
-        lambda s, t: full_softmax_loss(s, t, targets, 0.1), (states, table), eps=1e-2, atol=1e-2
+        lambda s, t: full_softmax_loss(s, t, targets, **smoothing_of(0.1, 5, 6)), (states, table), eps=1e-2, atol=1e-2
     )
 
 
@@ -49,13 +58,10 @@ def test_sampled_softmax_with_every_item_as_negative_is_the_full_loss(smoothing)
     torch.manual_seed(0)
     states, table = torch.randn(9, 8), torch.randn(7, 8)
     targets, everything = torch.randint(7, (9,)), torch.arange(7)
-    sampled = sampled_softmax_loss(states, table[targets], table, targets, everything, 7)
-    torch.testing.assert_close(sampled, F.cross_entropy(states @ table.T, targets, reduction="sum"))
-    if smoothing:
-        # Smoothing spreads over the other items only, where torch's spreads over all: ε here is ε' (1 - 1/N) there.
-        sampled = sampled_softmax_loss(states, table[targets], table, targets, everything, 7, smoothing)
-        same = F.cross_entropy(states @ table.T, targets, reduction="sum", label_smoothing=smoothing * 7 / 6)
-        torch.testing.assert_close(sampled, same)
+    options = smoothing_of(smoothing, 9, 7)
+    sampled = sampled_softmax_loss(states, table[targets], table, targets, everything, 7, **options)
+    expected = F.cross_entropy(states @ table.T, targets, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(sampled, expected)
 
 
 def test_sampled_softmax_estimates_the_partition_function_without_bias():
@@ -142,7 +148,7 @@ def test_items_that_training_never_saw_do_not_compete(tiny, processor, num_negat
     again = model(input_ids=input_ids, labels=input_ids.masked_fill(input_ids < 16, -100)).loss
     assert torch.equal(loss, again)
     with torch.no_grad():
-        item_embedding.features.modality_4[0] += 5.0
+        item_embedding.features.modality_4[[0, 3, 7]] *= -3.0
     torch.manual_seed(0)
     assert not torch.equal(model(input_ids=input_ids, labels=input_ids.masked_fill(input_ids < 16, -100)).loss, loss)
 

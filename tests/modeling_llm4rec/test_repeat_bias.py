@@ -56,7 +56,7 @@ def test_biased_sampled_softmax_with_all_items_equals_the_full_one():
     bias = item_loss.LogitBias(
         rows, torch.randint(20, (60,), generator=generator), torch.randn(60, generator=generator)
     )
-    sampled = item_loss.sampled_softmax_loss(states, table[targets], table, targets, torch.arange(20), 20, 0.0, bias)
+    sampled = item_loss.sampled_softmax_loss(states, table[targets], table, targets, torch.arange(20), 20, bias)
     torch.testing.assert_close(sampled, item_loss.full_softmax_loss(states, table, targets, bias=bias))
 
 

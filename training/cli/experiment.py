@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ...configuration.recipe import Recipe
 from .console import Console, JsonOption, quiet_libraries
 
 NAME = "experiment"
@@ -29,10 +30,7 @@ def retrieval_sweep_command(
     as_json: JsonOption = False,
 ) -> None:
     """How many retrieved items to listen to: accuracy and precision@K on held-out validation events."""
-    if output.is_file():
-        raise NotADirectoryError(f"{output} is a file, expected the name of a folder.")
-    console = Console(as_json)
-    quiet_libraries()
+    console = _console(output, as_json)
     from ..experiments.retrieval_sweep import METRIC, retrieval_sweep
 
     result = retrieval_sweep(
@@ -61,3 +59,147 @@ def retrieval_sweep_command(
     )
     console.say(f"Best K: {result['best']['k']}. Wrote {output}/retrieval-sweep.csv, .json, .png and .svg.")
     console.result(result)
+
+
+PartOption = Annotated[
+    str, typer.Option("--part", help="Events to judge on: validation, to choose by, or test, to report.")
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Recipe of the models: a name or a YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="`section.field=value` of the recipe; repeatable.")
+]
+
+
+@app.command("popularity-sweep")
+def popularity_sweep_command(
+    model: Annotated[str, typer.Argument(help="Model folder or Hub id; it is not changed.")],
+    data: Annotated[Path, typer.Argument(help="Prepared data set the model was trained on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and the plot.")],
+    strengths: Annotated[
+        list[float] | None,
+        typer.Option("--strength", help="γ′; repeatable. Default: nine steps of 0.1 down from the γ of training."),
+    ] = None,
+    part: PartOption = "validation",
+    as_json: JsonOption = False,
+) -> None:
+    """What accuracy costs popularity: lists along γ′, the weight of popularity in serving. Nothing is trained."""
+    console = _console(output, as_json)
+    from ..experiments.popularity_sweep import popularity_sweep
+
+    result = popularity_sweep(
+        model, data, output, strengths, part=part, say=console.say, progress=console.shows_progress
+    )
+    console.say()
+    console.table(
+        ["γ′", "NDCG@10", "debiased", "popularity lift", "novelty", "coverage"],
+        [[row["strength"], *(row[f"filtered/{name}@10"] for name in _POPULARITY_COLUMNS)] for row in result["rows"]],
+    )
+    console.say(
+        f"Least popular lists within {result['tolerance']:.0%} of the best NDCG@10: γ′ = "
+        f"{result['least_popular']['strength']:g}. Wrote {output}/popularity-sweep.csv, .json, .png and .svg."
+    )
+    console.result(result)
+
+
+@app.command("fairness-sweep")
+def fairness_sweep_command(
+    data: Annotated[Path, typer.Argument(help="Prepared data set whose users have a sensitive attribute.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models, the table and the plot.")],
+    strengths: Annotated[
+        list[float] | None, typer.Option("--strength", min=0, help="λ; repeatable. Default: 0 0.1 0.5 1.")
+    ] = None,
+    attribute: Annotated[str | None, typer.Option(help="User column whose groups are compared.")] = None,
+    recipe: RecipeOption = "quickstart",
+    overrides: SetOption = None,
+    part: PartOption = "validation",
+    as_json: JsonOption = False,
+) -> None:
+    """What accuracy parity between groups costs: a model for every weight λ of the adversary."""
+    console = _console(output, as_json)
+    from ..experiments.fairness_sweep import fairness_sweep
+
+    result = fairness_sweep(
+        data,
+        Recipe.load(recipe, overrides),
+        output,
+        strengths or (0.0, 0.1, 0.5, 1.0),
+        attribute=attribute,
+        part=part,
+        say=console.say,
+        progress=console.shows_progress,
+    )
+    console.say()
+    console.table(
+        ["λ", "NDCG@10", "parity gap", "NDCG gap", "probe AUC"],
+        [
+            [
+                row["strength"],
+                row["filtered/ndcg@10"],
+                row.get("filtered/parity_gap@10", float("nan")),
+                row["filtered/ndcg_gap@10"],
+                row["probe/auc"],
+            ]
+            for row in result["rows"]
+        ],
+    )
+    console.say(f"Wrote {output}/fairness-sweep.csv, .json, .png and .svg.")
+    console.result(result)
+
+
+@app.command("propensity-sensitivity")
+def propensity_sensitivity_command(
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models, the table and the plot.")],
+    propensities: Annotated[
+        list[str] | None,
+        typer.Option("--propensity", help="Repeatable. Default: popularity logistic factorisation."),
+    ] = None,
+    clips: Annotated[
+        list[float] | None,
+        typer.Option("--clip", min=0, help="Largest weight; 0: no limit; repeatable. Default: 3 10 0."),
+    ] = None,
+    recipe: RecipeOption = "quickstart",
+    overrides: SetOption = None,
+    part: PartOption = "validation",
+    as_json: JsonOption = False,
+) -> None:
+    """How much results depend on the propensity model and the clip: a model for every combination."""
+    console = _console(output, as_json)
+    from ..experiments.propensity_sensitivity import propensity_sensitivity
+
+    result = propensity_sensitivity(
+        data,
+        Recipe.load(recipe, overrides),
+        output,
+        propensities or ("popularity", "logistic", "factorisation"),
+        [clip or None for clip in clips or (3.0, 10.0, 0.0)],
+        part=part,
+        say=console.say,
+        progress=console.shows_progress,
+    )
+    console.say()
+    console.table(
+        ["variant", "effective share", "largest weight", "NDCG@10", "debiased", "popularity lift"],
+        [
+            [
+                row["variant"],
+                row["effective_share"],
+                row["largest_weight"],
+                *(row[f"filtered/{name}@10"] for name in ("ndcg", "debiased_ndcg", "popularity_lift")),
+            ]
+            for row in result["rows"]
+        ],
+    )
+    console.say(f"Wrote {output}/propensity-sensitivity.csv, .json, .png and .svg.")
+    console.result(result)
+
+
+_POPULARITY_COLUMNS = ("ndcg", "debiased_ndcg", "popularity_lift", "novelty", "coverage")
+
+
+def _console(output: Path, as_json: bool) -> Console:
+    if output.is_file():
+        raise NotADirectoryError(f"{output} is a file, expected the name of a folder.")
+    console = Console(as_json)
+    quiet_libraries()
+    return console

@@ -29,6 +29,10 @@ def command(
     retrieval: Annotated[
         bool, typer.Option("--retrieval/--no-retrieval", help="Load and ask the model's memory, if it has one.")
     ] = True,
+    popularity: Annotated[
+        float | None,
+        typer.Option(help="γ′, weight of popularity: 0 takes it out, more puts it in. Default: the model's."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items for a history of item ids (may be empty: a new user), or for a user of a prepared data set."""
@@ -52,6 +56,7 @@ def command(
         filter_seen=not include_seen,
         allow=processor.item_mask(_ids(allow, catalog)) if allow else None,
         deny=processor.item_mask(_ids(deny, catalog)) if deny else None,
+        popularity=popularity,
     )
     items = processor.decode_items(out)[0]
     shown = [plain(catalog.title(index), TITLE_WIDTH) for index in catalog.indices(events["histories"])[-5:]]

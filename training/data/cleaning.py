@@ -19,7 +19,7 @@ from .sources.raw import LINE_TEXT, ROW, SURPLUS, RawTable
 EXAMPLES = 3
 """How many bad rows of a kind are shown."""
 
-_PROBLEMS = ("malformed", "user_id", "item_id", "timestamp", "rating", "order")
+_PROBLEMS = ("malformed", "user_id", "item_id", "timestamp", "rating", "order", "propensity")
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Events:
 
     Args:
         table: columns `user`, `item` (uint32 codes), `row` (uint32, record number) and, where the data has them,
-            `timestamp` (int64), `rating` (float32), `order` (float64).
+            `timestamp` (int64), `rating` (float32), `order` and `propensity` (float64).
         users: id of each user code, in order of first appearance.
         items: id of each item code, in order of first appearance.
         rows_read: records in the file, bad ones included.
@@ -84,7 +84,7 @@ def read_events(raw: RawTable, findings: Findings) -> Events:
         time, filled = parse_time(raw, "timestamp")
         values["timestamp"], expected["timestamp"] = time.value, time.expected
         bad["timestamp"] = time.value.is_null() & filled if "order" in columns else time.value.is_null()
-    for column, dtype in (("rating", pl.Float32), ("order", pl.Float64)):
+    for column, dtype in (("rating", pl.Float32), ("order", pl.Float64), ("propensity", pl.Float64)):
         if column in columns:
             number, filled = parse_number(raw, column, dtype)
             values[column], expected[column] = number.value, number.expected
@@ -105,7 +105,7 @@ def read_events(raw: RawTable, findings: Findings) -> Events:
         events = events.filter(pl.col("problem") == 0)
     users, user_codes = _codes(events["user_id"])
     items, item_codes = _codes(events["item_id"])
-    kept = [column for column in ("timestamp", "rating", "order") if column in values]
+    kept = [column for column in ("timestamp", "rating", "order", "propensity") if column in values]
     table = pl.DataFrame({"user": user_codes, "item": item_codes, "row": events[ROW]}).hstack(events.select(kept))
     return Events(table, users, items, rows_read, unparsable, examples, expected.get("timestamp"))
 

@@ -116,6 +116,7 @@ def prepare(
         time="timestamp" if "timestamp" in table.columns else None,
         rating="rating" if "rating" in table.columns else None,
         order="position",
+        propensity="propensity" if "propensity" in table.columns else None,
     )
     data.schema.source = source
     write_prepared(output, interactions, item_table, user_table, data.schema, stats, overwrite)
@@ -274,7 +275,7 @@ def _with_ids(table: pl.DataFrame, events: Events) -> pl.DataFrame:
     starts = np.flatnonzero(np.concatenate([[True], users[1:] != users[:-1]]))
     lengths = np.diff(np.concatenate([starts, [len(users)]]))
     position = np.arange(len(users), dtype=np.int32) - np.repeat(starts, lengths).astype(np.int32)
-    columns = [column for column in ("timestamp", "rating") if column in table.columns]
+    columns = [column for column in ("timestamp", "rating", "propensity") if column in table.columns]
     ids = {
         "user_id": events.users.gather(table["user"]).alias("user_id"),
         "item_id": events.items.gather(table["item"]).alias("item_id"),

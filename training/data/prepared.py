@@ -5,7 +5,7 @@ through :class:`PreparedData`. The folder holds
 
 | file | columns |
 | --- | --- |
-| `interactions.parquet` | `user_id` str, `item_id` str, `position` int32 (0-based place in the user's history), `timestamp` int64 unix seconds (null: unknown), `rating` float32 (null: unknown); the last two only where the data has them; rows in the order of `users.parquet`, then `position` |
+| `interactions.parquet` | `user_id` str, `item_id` str, `position` int32 (0-based place in the user's history), `timestamp` int64 unix seconds (null: unknown), `rating` float32 (null: unknown), `propensity` float64; the last three only where the data has them; rows in the order of `users.parquet`, then `position` |
 | `items.parquet` | `item_id` str, `title` str where there is one, a column per modality: text str, categorical list[str], numerical float64, vector list[float32]; null: missing; columns only for display as they came |
 | `users.parquet` | `user_id` str, a str column per user attribute |
 | `schema.yaml` | :class:`~llm4rec.configuration.schema.DataSchema` of the above |
@@ -42,6 +42,8 @@ class Interactions:
         - items: (events,) int32, rows of the catalog
         - ratings: (events,) float32, NaN where unknown; `None` if the data has no ratings
         - timestamps: (events,) int64 unix seconds, -1 where unknown; `None` if the data has no times
+        - propensities: (events,) float64 logged probability of being shown, NaN where unknown; `None` if the data has
+          none
     """
 
     offsets: np.ndarray
@@ -49,6 +51,7 @@ class Interactions:
     num_items: int
     ratings: np.ndarray | None = None
     timestamps: np.ndarray | None = None
+    propensities: np.ndarray | None = None
 
     @property
     def num_users(self) -> int:
@@ -97,6 +100,7 @@ class Interactions:
             num_items=self.num_items,
             ratings=None if self.ratings is None else self.ratings[selection],
             timestamps=None if self.timestamps is None else self.timestamps[selection],
+            propensities=None if self.propensities is None else self.propensities[selection],
         )
 
 
@@ -196,6 +200,7 @@ def _index(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series, folde
         num_items=len(item_ids),
         ratings=events["rating"].fill_null(np.nan).to_numpy() if "rating" in events.columns else None,
         timestamps=events["timestamp"].fill_null(-1).to_numpy() if "timestamp" in events.columns else None,
+        propensities=events["propensity"].fill_null(np.nan).to_numpy() if "propensity" in events.columns else None,
     )
 
 

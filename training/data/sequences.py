@@ -38,7 +38,11 @@ def event_ids(interactions: Interactions, processor: LLM4RecProcessor) -> dict[s
 
 
 def training_windows(
-    interactions: Interactions, processor: LLM4RecProcessor, windows: str = "all"
+    interactions: Interactions,
+    processor: LLM4RecProcessor,
+    windows: str = "all",
+    event_columns: dict[str, np.ndarray] | None = None,
+    user_columns: dict[str, np.ndarray] | None = None,
 ) -> datasets.Dataset:
     """Training sequences of at most `max_history + 1` tokens, the first of which is context only.
 
@@ -46,22 +50,37 @@ def training_windows(
     every event is predicted exactly once (the first from the start token alone); `windows="last"` keeps the last
     window of each user only.
 
+    Args:
+        event_columns: (events,) each, cut along with the events: `loss_weights`, `popularity_periods`.
+        user_columns: (users, …) each, repeated for every window of a user: `sensitive_labels`.
+
     Returns:
-        columns `input_ids` (int32), `rating_ids` and `time_gap_ids` (int16) where the model reads them, and `length`.
+        columns `input_ids` (int32), `rating_ids` and `time_gap_ids` (int16) where the model reads them, the columns
+        that were given, and `length`.
 
     Raises:
         ValueError: if there is no event to train on.
     """
     starts, stops, first = window_ranges(interactions, processor.max_history, last_only=windows == "last")
-    extra = event_ids(interactions, processor)
+    extra = {name: ids.astype(np.int16) for name, ids in event_ids(interactions, processor).items()}
+    extra |= event_columns or {}
+    for name, values in extra.items():
+        if len(values) != len(interactions.items):
+            raise ValueError(
+                f"{name} has {len(values)} values, expected one for each of the {len(interactions.items)} events."
+            )
+    owners = np.searchsorted(interactions.offsets, stops - 1, side="right") - 1
     tokens = interactions.items.astype(np.int64) + processor.text_vocab_size
 
     def rows() -> Any:
-        for start, stop, is_first in zip(starts.tolist(), stops.tolist(), first.tolist(), strict=True):
+        cuts = zip(starts.tolist(), stops.tolist(), first.tolist(), owners.tolist(), strict=True)
+        for start, stop, is_first, owner in cuts:
             prefix = [processor.start_id] if is_first else []
             row = {"input_ids": np.concatenate([prefix, tokens[start:stop]]).astype(np.int32)}
             for name, ids in extra.items():
-                row[name] = np.concatenate([[0] if is_first else [], ids[start:stop]]).astype(np.int16)
+                row[name] = np.concatenate([[0] if is_first else [], ids[start:stop]]).astype(ids.dtype)
+            for name, values in (user_columns or {}).items():
+                row[name] = values[owner]
             row["length"] = len(row["input_ids"])
             yield row
 
@@ -91,6 +110,19 @@ def window_ranges(
     return starts, stops, first_token <= 0
 
 
+OF_EVENTS = {
+    "input_ids": np.int64,
+    "rating_ids": np.int64,
+    "time_gap_ids": np.int64,
+    "loss_weights": np.float32,
+    "popularity_periods": np.int64,
+}
+"""Columns of training windows with a value per token, and how the model takes them."""
+
+OF_USERS = ("sensitive_labels",)
+"""Columns with values per user."""
+
+
 @dataclass
 class SequenceCollator:
     """Pads training windows on the right and makes labels; -100 is not predicted.
@@ -98,7 +130,8 @@ class SequenceCollator:
     Args:
         pad_id: token at padding.
 
-    Returns of a call: `input_ids attention_mask labels` and the event ids, each (batch, longest) long.
+    Returns of a call: `input_ids attention_mask labels` and what else is known of events, each (batch, longest), long
+    but for `loss_weights`; what is known of users, (batch, …) long.
     """
 
     pad_id: int
@@ -106,10 +139,11 @@ class SequenceCollator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Collate rows of :func:`training_windows`."""
         longest = max(len(row["input_ids"]) for row in rows)
-        names = [name for name in ("input_ids", "rating_ids", "time_gap_ids") if name in rows[0]]
+        names = [name for name in OF_EVENTS if name in rows[0]]
         batch = {
-            name: np.full((len(rows), longest), self.pad_id if name == "input_ids" else 0, dtype=np.int64)
-            for name in names
+            name: np.full((len(rows), longest), self.pad_id if name == "input_ids" else 0, dtype=kind)
+            for name, kind in OF_EVENTS.items()
+            if name in rows[0]
         }
         mask = np.zeros((len(rows), longest), dtype=np.int64)
         for index, row in enumerate(rows):
@@ -117,6 +151,7 @@ class SequenceCollator:
             mask[index, :size] = 1
             for name in names:
                 batch[name][index, :size] = row[name]
+        batch |= {name: np.asarray([row[name] for row in rows]) for name in OF_USERS if name in rows[0]}
         labels = np.where(mask > 0, batch["input_ids"], -100)
         labels[:, 0] = -100
         return {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 UNKNOWN = "unknown"
 
@@ -100,3 +101,39 @@ def exposure_gap(exposure: np.ndarray) -> float:
     shown = exposure[exposure.sum(axis=1) > 0]
     shares = shown / shown.sum(axis=1, keepdims=True)
     return float((shares.max(axis=0) - shares.min(axis=0)).max())
+
+
+def category_exposure(lists: np.ndarray, categories: sparse.csr_array) -> np.ndarray:
+    """Attention that each list gives to each category; an item shares its own evenly among its categories.
+
+    The discount by place is that of :func:`group_exposure`; items without a category are left out.
+
+    Shape:
+        - lists: (cases, k) item indices, negative: no item
+        - categories: (items, categories) 0 or 1
+        - returns: (cases, categories) float64
+    """
+    cases, k = lists.shape
+    discount = np.where(lists >= 0, 1 / np.log2(np.arange(k) + 2.0), 0)
+    sizes = np.maximum(np.diff(categories.indptr), 1)
+    each = discount / sizes[np.maximum(lists, 0)]
+    place = (np.arange(cases).repeat(k), np.maximum(lists, 0).ravel())
+    shown = sparse.csr_array((each.ravel(), place), shape=(cases, categories.shape[0]))
+    return (shown @ categories).toarray().astype(np.float64)
+
+
+def parity_gap(exposure: np.ndarray) -> float:
+    r"""How differently groups of users are served: largest total variation distance between what two are shown.
+
+    .. math:: \max_{a, b} \tfrac12 \sum_c \lvert P(c \mid a) - P(c \mid b) \rvert, \quad
+        P(c \mid a) = \frac{E_{ac}}{\sum_{c'} E_{ac'}}
+
+    the bias between two groups of Dwork et al., *Fairness through awareness*, ITCS 2012, section 3, over categories of
+    items. 0: group and category are independent, demographic parity; 1: no category in common.
+
+    Shape:
+        - exposure: (user groups, categories) summed over lists; user groups without exposure are left out
+    """
+    shown = exposure[exposure.sum(axis=1) > 0]
+    shares = shown / shown.sum(axis=1, keepdims=True)
+    return float(np.abs(shares[:, None] - shares[None]).sum(axis=-1).max() / 2)

@@ -14,7 +14,7 @@ from scipy import sparse
 from ..data.prepared import Interactions
 from .calibration import miscalibration
 from .diversity import cosine_similarity, intra_list_diversity, jaccard_similarity
-from .groups import Groups, exposure_gap, exposure_ratio, group_exposure
+from .groups import Groups, category_exposure, exposure_gap, exposure_ratio, group_exposure, parity_gap
 from .popularity_bias import average_popularity, gini, novelty, popularity_lift
 
 
@@ -53,6 +53,8 @@ class ListStatistics:
         users = len(facts.user_groups.names) if facts.user_groups else 1
         items = len(facts.item_groups.names) if facts.item_groups else 0
         self.group_exposure = {k: np.zeros((users, items)) for k in ks}
+        categories = 0 if facts.categories is None else facts.categories.shape[1]
+        self.category_exposure = {k: np.zeros((users, categories)) for k in ks}
 
     def update(self, lists: np.ndarray, histories: Interactions, users: np.ndarray) -> None:
         """Add a batch.
@@ -69,9 +71,12 @@ class ListStatistics:
             defined = ~np.isnan(values)
             self.sums[name] = self.sums.get(name, 0.0) + float(values[defined].sum())
             self.counts[name] = self.counts.get(name, 0) + int(defined.sum())
-        groups = self.facts.item_groups
+        groups, by_category = self.facts.item_groups, self.facts.categories
+        user_codes = self.facts.user_groups.codes[users] if self.facts.user_groups else np.zeros(len(users), int)
+        if by_category is not None and self.facts.user_groups is not None:
+            for k in self.ks:
+                np.add.at(self.category_exposure[k], user_codes, category_exposure(lists[:, :k], by_category))
         if groups is not None:
-            user_codes = self.facts.user_groups.codes[users] if self.facts.user_groups else np.zeros(len(users), int)
             for k in self.ks:
                 cells = group_exposure(lists[:, :k], groups.codes, len(groups.names))
                 np.add.at(self.group_exposure[k], user_codes, cells)
@@ -105,6 +110,8 @@ class ListStatistics:
                 means[f"gini@{k}"] = gini(self.exposure[k])
             if base > 0 and f"popularity@{k}" in means:
                 means[f"popularity_lift@{k}"] = popularity_lift(means[f"popularity@{k}"], base)
+            if self.facts.user_groups is not None and self.category_exposure[k].any():
+                means[f"parity_gap@{k}"] = parity_gap(self.category_exposure[k])
             if self.facts.item_groups is not None and self.group_exposure[k].any():
                 sizes = np.bincount(self.facts.item_groups.codes)
                 means[f"exposure_ratio@{k}"] = exposure_ratio(self.group_exposure[k].sum(axis=0), sizes)

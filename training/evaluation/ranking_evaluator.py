@@ -57,7 +57,8 @@ class RankingEvaluator:
     | with `item_counts` | `novelty popularity popularity_lift serendipity debiased_ndcg` |
     | with `item_categories` | `category_diversity miscalibration` |
     | with `item_vectors` | `vector_diversity` |
-    | with `user_groups` | `hr_gap ndcg_gap`, and the accuracy of each group in the result's `groups` |
+    | with `user_groups` | `hr_gap ndcg_gap`, and the accuracy of each group in the result's `groups`; with
+      `item_categories` as well `parity_gap` |
     | with `item_groups` | `exposure_ratio`; with both kinds of groups `exposure_gap` |
 
     The lists of `filtered` hold no item of the history, those of neither protocol an item scored minus infinity.

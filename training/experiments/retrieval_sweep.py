@@ -14,9 +14,8 @@ import torch
 
 from ...configuration.recipe import Recipe
 from ...modeling_llm4rec.retrieval_adapter import RetrievalAdapter
-from ..build import split_of
+from ..build import check_same_catalog, split_of
 from ..data.prepared import PreparedData
-from ..evaluate import check_same_catalog
 from ..evaluation.report import git_commit, machine_description
 from ..load import load_recommender, recipe_of
 from ..retrieval.build_memory import build_memory

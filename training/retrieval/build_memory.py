@@ -10,7 +10,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor, RetrievalMemory
-from ...modeling_llm4rec.modeling_llm4rec import ItemRows
+from ...modeling_llm4rec.next_item_loss import ItemRows
 from ..data.prepared import Interactions
 from ..data.sequences import SequenceCollator, training_windows, window_ranges
 

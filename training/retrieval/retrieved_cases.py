@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
-from ...modeling_llm4rec.modeling_llm4rec import ItemRows
+from ...modeling_llm4rec.next_item_loss import ItemRows
 from ...modeling_llm4rec.retrieval import Conditioned, latest_first
 from ...modeling_llm4rec.retrieved_context import RetrievedContext
 from ..data.prepared import Interactions

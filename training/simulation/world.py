@@ -21,8 +21,10 @@ with probability
 
 the **propensity**: :math:`\mathrm{pop}_i` = rank^(-`popularity_exponent`) is the item's popularity, γ =
 `popularity_confounding`, :math:`g_u = \pm 1` the user's group, :math:`l_i` the leaning of the item's category and δ =
-`demographic_confounding`. A slot that draws an item before its release stays empty. The user looks at the slots one
-after another and takes item i with probability
+`demographic_confounding`. With `popularity_drift` the ranks move from one of
+`popularity_periods` stretches of the log to the next, while what people like stays: fashions of the shop. A slot that
+draws an item before its release stays empty. The user looks at the slots one after another and takes item i with
+probability
 
 .. math:: r_{ui} = \sigma(b + \tau \langle p_{u,s}, q_i \rangle / \sqrt{D} - c_u z_i + \eta y_i + \lambda g_u l_i
                           + \beta \, [\mathrm{cat}(i) \text{ follows } \mathrm{cat}(\mathrm{last}_u)])
@@ -79,6 +81,8 @@ class WorldConfig:
         new_items: share of items released at uniformly random times of the log; the others are there at its start.
         popularity_confounding: γ, exponent of popularity in the exposure; 0 shows all items alike.
         popularity_exponent: decay of popularity with rank; 1 is Zipf's law.
+        popularity_periods: stretches of equal length into which the log is cut.
+        popularity_drift: d in [0, 1], share of a new score behind the popularity rank in every further period.
         popularity_from_quality: correlation, in [-1, 1], of quality with the score that sets the popularity rank.
         demographic_confounding: δ, how strongly the group steers what is shown; 0 shows both groups the same.
         demographic_preference: λ, how strongly the groups really differ in what they like.
@@ -104,6 +108,8 @@ class WorldConfig:
     new_items: float = 0.1
     popularity_confounding: float = 0.5
     popularity_exponent: float = 0.8
+    popularity_periods: int = 1
+    popularity_drift: float = 0.0
     popularity_from_quality: float = 0.3
     demographic_confounding: float = 0.5
     demographic_preference: float = 0.3
@@ -121,6 +127,7 @@ class WorldConfig:
             "users": (1, np.inf), "items": (2, np.inf), "sessions": (1, np.inf), "slate_size": (1, np.inf),
             "days": (1, np.inf), "new_items": (0, 1), "popularity_confounding": (0, np.inf),
             "popularity_exponent": (0, np.inf), "popularity_from_quality": (-1, 1),
+            "popularity_periods": (1, np.inf), "popularity_drift": (0, 1),
             "taste_dimensions": (1, np.inf), "taste_drift": (0, 1), "seed": (0, np.inf),
         }  # fmt: skip
         for field in fields(self):
@@ -168,30 +175,40 @@ class World:
             `material style use popularity quality released_at`.
         users: `user_id age_group group`, and `price_sensitivity`, which the data does not tell.
         interactions: what users took, the log that a recommender learns from.
+        popularity: (periods, items) float64, pop of each item in each period; the catalog holds that of the last.
+        period_starts: (periods,) int64 unix seconds.
         exposures: every slot that was looked at, by user and then time, with true propensity and relevance.
     """
 
     def __init__(self, config: WorldConfig | None = None) -> None:
         self.config = config = config or WorldConfig()
-        for_items, for_users, for_log = np.random.default_rng(config.seed).spawn(3)
-        self._make_items(for_items)
+        for_items, for_users, for_log, for_fashions = np.random.default_rng(config.seed).spawn(4)
+        self._make_items(for_items, for_fashions)
         self._make_users(for_users)
         self._make_log(for_log)
 
-    def propensity(self, users: np.ndarray | int) -> np.ndarray:
+    def propensity(self, users: np.ndarray | int, timestamps: np.ndarray | int | None = None) -> np.ndarray:
         """e: probability that a slot shown to the user draws each item.
 
-        It is the same in all sessions. Items not yet released keep theirs: the slot stays empty.
+        It is the same in all sessions of a period. Items not yet released keep theirs: the slot stays empty.
+
+        Args:
+            users: (n,) user indices, or one.
+            timestamps: (n,) unix seconds, or one; by default the end of the log.
 
         Shape:
-            - users: (n,) user indices, or one
             - returns: (n, items) float64, rows sum to 1; (items,) for one user
         """
-        return self._group_propensity[self._group[users]]
+        periods = -1 if timestamps is None else self.period_of(timestamps)
+        return self._propensity[periods, self._group[users]]
+
+    def period_of(self, timestamps: np.ndarray | int) -> np.ndarray:
+        """Which period each time (unix seconds) lies in, the same shape."""
+        return np.maximum(np.searchsorted(self.period_starts, timestamps, side="right") - 1, 0)
 
     @property
     def propensities(self) -> np.ndarray:
-        """(users, items) float64, :meth:`propensity` of all users."""
+        """(users, items) float64, :meth:`propensity` of all users at the end of the log."""
         return self.propensity(np.arange(self.config.users))
 
     def relevance(self, users: np.ndarray | int, events: np.ndarray | int | None = None) -> np.ndarray:
@@ -308,7 +325,7 @@ class World:
         write_prepared(folder, interactions, items, people, schema, stats, overwrite)
         return PreparedData.load(folder)
 
-    def _make_items(self, generator: np.random.Generator) -> None:
+    def _make_items(self, generator: np.random.Generator, for_fashions: np.random.Generator) -> None:
         config, n = self.config, self.config.items
         names = list(item_texts.CATEGORIES)
         kinds = list(item_texts.CATEGORIES.values())
@@ -329,10 +346,17 @@ class World:
 
         self._quality = generator.normal(size=n)
         rho = config.popularity_from_quality
-        rank = np.argsort(np.argsort(-(rho * self._quality + np.sqrt(1 - rho**2) * generator.normal(size=n)))) + 1
-        popularity = rank ** -float(config.popularity_exponent)
+        fashion = generator.normal(size=n)
+        self.popularity = np.empty((config.popularity_periods, n))
+        for period in range(config.popularity_periods):
+            if period:
+                drift = config.popularity_drift
+                fashion = np.sqrt(1 - drift**2) * fashion + drift * for_fashions.normal(size=n)
+            rank = np.argsort(np.argsort(-(rho * self._quality + np.sqrt(1 - rho**2) * fashion))) + 1
+            self.popularity[period] = rank ** -float(config.popularity_exponent)
         new = generator.random(n) < config.new_items
         self._end = START + config.days * 86_400
+        self.period_starts = np.linspace(START, self._end, config.popularity_periods, endpoint=False).astype(np.int64)
         self._released_at = np.where(new, generator.integers(START, self._end, size=n), START - 86_400)
 
         values = {"category": category, "style": style, "use": use, "brand": brand, "material": material}
@@ -345,10 +369,9 @@ class World:
         self._category = category
         self._leaning = np.array([kind.leaning for kind in kinds])[category]
         self._follows = np.array([[after.noun in kind.followed_by for after in kinds] for kind in kinds])
-        weights = popularity**config.popularity_confounding * np.exp(
-            config.demographic_confounding * np.array([[-1.0], [1.0]]) * self._leaning
-        )
-        self._group_propensity = weights / weights.sum(axis=1, keepdims=True)
+        leaning = np.exp(config.demographic_confounding * np.array([[-1.0], [1.0]]) * self._leaning)
+        weights = self.popularity[:, None, :] ** config.popularity_confounding * leaning
+        self._propensity = weights / weights.sum(axis=2, keepdims=True)
 
         words = [
             {
@@ -372,7 +395,7 @@ class World:
                 **{key: [word[key] for word in words] for key in ("category", "brand")},
                 "price": price,
                 **{key: [word[key] for word in words] for key in ("material", "style", "use")},
-                "popularity": popularity,
+                "popularity": self.popularity[-1],
                 "quality": self._quality,
                 "released_at": self._released_at,
             }
@@ -403,8 +426,8 @@ class World:
         taste = generator.normal(size=(config.users, config.taste_dimensions))
         last = np.full(config.users, -1)
         owned = np.zeros((config.users, config.items), dtype=bool)
-        cumulative = np.cumsum(self._group_propensity, axis=1)
-        cumulative[:, -1] = 1.0
+        cumulative = np.cumsum(self._propensity, axis=2)
+        cumulative[:, :, -1] = 1.0
         parts = []
         for step in range(counts.max()):
             users = np.flatnonzero(counts > step)
@@ -414,7 +437,8 @@ class World:
             taste[users] = np.sqrt(1 - drift**2) * taste[users] + drift * novelty
             self._session_tastes[sessions] = taste[users]
 
-            slate = _draw_items(cumulative, self._group[users], config.slate_size, generator)
+            laws = len(GROUPS) * self.period_of(self._session_times[sessions]) + self._group[users]
+            slate = _draw_items(cumulative.reshape(-1, config.items), laws, config.slate_size, generator)
             relevance = expit(self._logits(users, taste[users], last[users], slate))
             shown = self._released_at[slate] <= self._session_times[sessions][:, None]
             if not config.buys_again:
@@ -438,7 +462,7 @@ class World:
             timestamps=self._session_times[sessions],
             taken=taken,
             ratings=_rate(relevance, taken, generator),
-            propensity=self._group_propensity[self._group[users], items],
+            propensity=self._propensity[self.period_of(self._session_times[sessions]), self._group[users], items],
             relevance=relevance,
         )
         self._event_sessions = sessions[taken]
@@ -475,12 +499,12 @@ class World:
         )
 
 
-def _draw_items(cumulative: np.ndarray, groups: np.ndarray, slots: int, generator: np.random.Generator) -> np.ndarray:
-    """(n, slots) items drawn independently with the cumulative probabilities (groups, items) of each row's group."""
-    uniform = generator.random((len(groups), slots))
+def _draw_items(cumulative: np.ndarray, laws: np.ndarray, slots: int, generator: np.random.Generator) -> np.ndarray:
+    """(n, slots) items drawn independently with the cumulative probabilities (laws, items) of each row's law."""
+    uniform = generator.random((len(laws), slots))
     slate = np.empty(uniform.shape, dtype=np.int64)
-    for group, bounds in enumerate(cumulative):
-        slate[groups == group] = np.searchsorted(bounds, uniform[groups == group], side="right")
+    for law, bounds in enumerate(cumulative):
+        slate[laws == law] = np.searchsorted(bounds, uniform[laws == law], side="right")
     return slate
 
 

@@ -63,8 +63,8 @@ class RawData:
     """A data set before cleaning.
 
     Args:
-        interactions: columns `user_id`, `item_id` and, where the data has them, `timestamp`, `rating`, `order`, of any
-            type; a JSON list or a string is as welcome as a number.
+        interactions: columns `user_id`, `item_id` and, where the data has them, `timestamp`, `rating`, `order`,
+            `propensity`, of any type; a JSON list or a string is as welcome as a number.
         schema: roles of the columns of `items` and `users`; its interaction section is not read.
         items: column `item_id` and those that the schema names; `None` if items have nothing but their ids.
         users: column `user_id` and those that the schema names; `None` if users have nothing but their ids.

@@ -81,8 +81,11 @@ def _assemble(
     schema: DataSchema, interactions: RawTable, items: RawTable | None, users: RawTable | None, notes: list[str]
 ) -> RawData:
     roles = schema.interactions
-    named = {"user": roles.user, "item": roles.item, "time": roles.time, "rating": roles.rating, "order": roles.order}
-    named = {role: column for role, column in named.items() if column is not None}
+    named = {
+        role: getattr(roles, role)
+        for role in ("user", "item", "time", "rating", "order", "propensity")
+        if getattr(roles, role) is not None
+    }
     require_columns(interactions, {f"interactions.{role}": column for role, column in named.items()})
     schema.source = "table"
     canonical = {"user": "user_id", "item": "item_id", "time": "timestamp"}
