@@ -187,6 +187,9 @@ class DebiasingRecipe:
         default=None,
         metadata={"help": "user columns that states shall not tell; null: all that the data calls sensitive"},
     )
+    fairness_erasure: bool = field(
+        default=True, metadata={"help": "with an adversary, also project away what states tell linearly"}
+    )
     fairness_warmup: float = field(default=1.0, metadata={"help": "epochs in which λ grows to its value"})
 
 

@@ -155,19 +155,23 @@ class PopularityConfig:
 @strict
 @dataclass
 class FairnessConfig:
-    """The adversary of training, see [`SensitiveAttributeAdversary`]; a finished model has none.
+    """What keeps sensitive attributes out of user states: [`SensitiveAttributeAdversary`] and [`StateEraser`].
 
     Args:
         attributes: names of the sensitive attributes.
         sizes: number of values of each.
         strength: λ, weight of the adversary's reversed gradient.
         adversary_width: inner width of its classifiers.
+        adversary: whether the model has an adversary; a finished one has none.
+        erase: whether the model has an eraser.
     """
 
     attributes: list
     sizes: list
     strength: float = 1.0
     adversary_width: int = 64
+    adversary: bool = True
+    erase: bool = False
 
     def validate_fairness(self) -> None:
         """Every attribute has a size of at least 2, λ is not negative."""

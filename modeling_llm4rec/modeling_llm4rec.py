@@ -39,6 +39,7 @@ from .recommendation import (
 from .repeat_bias import RepeatBias
 from .retrieval import Conditioned, RetrievalMixin
 from .retrieval_adapter import INITIAL_SHARPNESS, RetrievalAdapter
+from .state_eraser import StateEraser
 
 if TYPE_CHECKING:
     from .processing_llm4rec import LLM4RecProcessor
@@ -175,16 +176,22 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         if config.retrieval is not None:
             self.retrieval_adapter = RetrievalAdapter(config.retrieval, config.text_config.hidden_size).float()
         self.popularity_prior = PopularityPrior(config).float() if config.popularity is not None else None
-        self.adversary = None
+        self.adversary = self.state_eraser = None
         if config.fairness is not None:
-            hidden = config.text_config.hidden_size
-            self.adversary = SensitiveAttributeAdversary(config.fairness, hidden, config.num_items).float()
+            self._add_fairness(config.fairness)
         self.event_dropout = nn.Dropout(config.event_dropout)
         self._table: torch.Tensor | None = None
         self._table_key: tuple | None = None
         self._index: ItemIndex | None = None
         self._index_key: tuple | None = None
         self.post_init()
+
+    def _add_fairness(self, fairness: FairnessConfig) -> None:
+        hidden = self.config.text_config.hidden_size
+        if fairness.adversary:
+            self.adversary = SensitiveAttributeAdversary(fairness, hidden, self.config.num_items).float()
+        if fairness.erase:
+            self.state_eraser = StateEraser(hidden, fairness.sizes).float()
 
     def get_input_embeddings(self) -> nn.Module:
         """The backbone's text embeddings; item tokens have no row there."""
@@ -259,6 +266,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         rating_ids: torch.LongTensor | None = None,
         time_gap_ids: torch.LongTensor | None = None,
         item_rows: ItemRows | None = None,
+        state_labels: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """Hidden states of a sequence of text and item tokens.
@@ -268,6 +276,8 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
             attention_mask: (batch, length), 0 at padding.
             rating_ids, time_gap_ids: (batch, length) event ids from the processor, 0 where unknown.
             item_rows: item embeddings that are computed already.
+            state_labels: (batch, length, attributes) what an eraser in training shall take out of each state, -1 for
+                states that it shall not learn from.
 
         Raises:
             ValueError: if not exactly one of `input_ids` and `inputs_embeds` is given, or a token id is out of range.
@@ -282,13 +292,16 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
             inputs_embeds = self.event_dropout(inputs_embeds)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
-        return self.language_model(
+        outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             **kwargs,
         )
+        if self.state_eraser is not None:
+            outputs.last_hidden_state = self.state_eraser(outputs.last_hidden_state, state_labels)
+        return outputs
 
     def _embed_tokens(self, input_ids: torch.Tensor, item_rows: ItemRows | None) -> torch.Tensor:
         items = input_ids - self.config.text_vocab_size
@@ -485,15 +498,18 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
             raise
         self.model.popularity_prior = prior.to(self.device)
 
-    def add_adversary(self, config: FairnessConfig) -> None:
-        """Give the model, for its training, an adversary that guesses sensitive attributes from user states."""
+    def add_fairness(self, config: FairnessConfig) -> None:
+        """Give the model, for its training, what keeps sensitive attributes out of user states."""
         self.config.fairness = config
-        adversary = SensitiveAttributeAdversary(config, self.config.text_config.hidden_size, self.num_items)
-        self.model.adversary = adversary.to(self.device)
+        self.model._add_fairness(config)
+        self.model.to(self.device)
 
     def remove_adversary(self) -> None:
         """Leave the adversary behind: a recommender that is handed on cannot guess its users' attributes."""
-        self.config.fairness = self.model.adversary = None
+        self.model.adversary = None
+        if self.config.fairness is not None:
+            erases = self.config.fairness.erase
+            self.config.fairness = replace(self.config.fairness, adversary=False) if erases else None
 
     def fusion_report(self) -> FusionReport:
         """How much each modality weighs across the catalog, and whether one took over."""
@@ -545,6 +561,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
             rating_ids=rating_ids,
             time_gap_ids=time_gap_ids,
             item_rows=rows,
+            state_labels=None if labels is None else self._state_labels(labels, sensitive_labels),
             **kwargs,
         )
         states = outputs.last_hidden_state

@@ -130,11 +130,27 @@ class NextItemLossMixin:
         count = (labels >= 0).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         loss = total / count
         if self.model.adversary is not None and facts.sensitive_labels is not None:
-            said = facts.sensitive_labels.unsqueeze(1).expand(-1, states.shape[1], -1)[is_item]
+            late = self._late(labels)
+            said = facts.sensitive_labels.unsqueeze(1).expand(-1, states.shape[1], -1)[late]
             # A mean over this batch's places, as the loss above: with several batches a step, its share of them.
             share = 1.0 if num_items_in_batch is None else (labels >= 0).sum() / num_items_in_batch
-            loss = loss + share * self.model.adversary(states[is_item], said)
+            loss = loss + share * self.model.adversary(states[late], said)
         return loss
+
+    def _state_labels(self, labels: torch.Tensor, sensitive_labels: torch.Tensor | None) -> torch.Tensor | None:
+        """What an eraser shall take out of each state (batch, length, attributes): -1 where a state is not late."""
+        if self.model.state_eraser is None or sensitive_labels is None:
+            return None
+        said = sensitive_labels.unsqueeze(1).repeat(1, labels.shape[1], 1)
+        said[:, -1] = -1
+        said[:, :-1][~self._late(labels[:, 1:])] = -1
+        return said
+
+    def _late(self, labels: torch.Tensor) -> torch.Tensor:
+        """Which states (batch, length) predict an item in the later half of their window: those that know most."""
+        is_item = labels >= self.config.text_vocab_size
+        before = is_item.cumsum(dim=1)
+        return is_item & (2 * before > before[:, -1:])
 
     def _item_loss(
         self,

@@ -16,6 +16,7 @@ TRAINED_FULLY = [
     "retrieval_adapter",
     "popularity_prior",
     "adversary",
+    "state_eraser",
 ]
 """Modules that peft copies, trains and saves whole beside the low-rank updates."""
 

@@ -171,6 +171,7 @@ def _started_from(recipe: Recipe) -> LLM4RecForCausalLM:
         model = LLM4RecForCausalLM.from_pretrained(wanted.start_from, retrieval=False)
     model.config.num_negatives, model.config.label_smoothing = wanted.num_negatives, wanted.label_smoothing
     model.config.retrieval = model.model.retrieval_adapter = None  # a memory speaks of the weights as they were
+    model.config.fairness = model.model.state_eraser = None
     model.config.popularity = model.model.popularity_prior = None  # added anew where the recipe asks for it
     return model
 

@@ -290,7 +290,7 @@ def test_sensitive_labels_change_what_is_learned_and_never_what_is_read(tiny):
     model = tiny.model(processor)
     batch = processor(histories=[["i0", "i4", "i2"], ["i5", "i1", "i3"]], return_tensors="pt")
     before = model.score_items(**batch)
-    model.add_adversary(FairnessConfig(["gender"], [2]))
+    model.add_fairness(FairnessConfig(["gender"], [2]))
     torch.testing.assert_close(model.score_items(**batch), before)
     plain = model(**batch, labels=labels_of(batch)).loss
     fair = model(**batch, labels=labels_of(batch), sensitive_labels=torch.tensor([[0], [1]])).loss

@@ -180,7 +180,7 @@ def _add_adversary(
         columns.append(labels)
         sizes.append(len(values))
         debiasing.report[f"groups/{name}"] = dict(zip(values, np.bincount(labels[labels >= 0]).tolist(), strict=True))
-    model.add_adversary(FairnessConfig(list(names), sizes, recipe.fairness_strength))
+    model.add_fairness(FairnessConfig(list(names), sizes, recipe.fairness_strength, erase=recipe.fairness_erasure))
     debiasing.user_columns["sensitive_labels"] = np.stack(columns, axis=1)
     say(f"Adversary that guesses {', '.join(names)} from user states, λ = {recipe.fairness_strength:g}.")
 

@@ -281,10 +281,13 @@ class World:
             relevance=relevance,
         )
 
-    def prepared(self, folder: str | Path, overwrite: bool = False) -> PreparedData:
+    def prepared(self, folder: str | Path, overwrite: bool = False, with_propensities: bool = False) -> PreparedData:
         """Write the world's log as a prepared data set and load it; ground truth stays behind.
 
         Row numbers of the catalog and of the users are the world's indices.
+
+        Args:
+            with_propensities: the shop logged with which probability a slot showed the item that was taken.
 
         Raises:
             FileExistsError: if `folder` exists and `overwrite` is false.
@@ -300,12 +303,18 @@ class World:
                 "rating": log.ratings,
             }
         )
+        if with_propensities:
+            interactions = interactions.with_columns(
+                propensity=pl.Series(self.exposures.propensity[self.exposures.taken])
+            )
         items = self.items.select(
             "item_id", "title", "description", pl.concat_list("category"), pl.concat_list("brand"), "price"
         )
         kinds = {"title": "text", "description": "text", "category": "categorical", "brand": "categorical"}
         schema = DataSchema(
-            interactions=InteractionSchema(time="timestamp", rating="rating"),
+            interactions=InteractionSchema(
+                time="timestamp", rating="rating", propensity="propensity" if with_propensities else None
+            ),
             items=ItemSchema(
                 title="title",
                 modalities={name: ModalitySchema(kind) for name, kind in {**kinds, "price": "numerical"}.items()},
