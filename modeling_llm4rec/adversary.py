@@ -6,7 +6,6 @@ Part of the model in training only; a finished recommender is saved without it.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -35,20 +34,18 @@ def reverse_gradient(states: torch.Tensor, strength: float) -> torch.Tensor:
 class SensitiveAttributeAdversary(nn.Module):
     r"""A classifier per sensitive attribute on user states, behind gradient reversal.
 
-    .. math:: \min_\theta \max_\phi \; \frac{\mathcal L_\mathrm{items}(\theta)}{\log N}
-              - \lambda \sum_a \frac{\mathrm{CE}\big(f_{\phi, a}(h_\theta), y_a\big)}{\log \lvert a \rvert}
+    .. math:: \min_\theta \max_\phi \; \mathcal L_\mathrm{items}(\theta)
+              - \lambda \sum_a \mathrm{CE}\big(f_{\phi, a}(h_\theta), y_a\big)
 
-    with N items and \|a\| values of an attribute: both losses count in units of what a uniform guess costs, so that λ
-    means the same for any catalog and attribute. (The model minimises this times log N, to leave the loss of items as
-    it is.) A state h from which no attribute can be told is the same for all groups, and with it what is recommended
+    A state h from which no attribute can be told is the same for all groups, and with it what is recommended
     (demographic parity): Zhang, Lemoine and Mitchell, *Mitigating unwanted biases with adversarial learning*, AIES
     2018; for recommenders Bose and Hamilton, *Compositional fairness constraints*, ICML 2019. The classifiers learn at
-    full rate whatever λ is, so that they stay good enough to be worth fooling.
+    full rate whatever λ is, so that they stay good enough to be worth fooling; beyond λ = 1 states move faster than
+    the classifiers can follow, and fresh ones tell more again (docs/design.md).
 
     Args:
         config: names and sizes of the attributes, λ, width.
         width: of the states.
-        num_items: N.
 
     Attributes:
         strength: λ of the present step; `training/` lets it grow during warm-up.
@@ -58,10 +55,9 @@ class SensitiveAttributeAdversary(nn.Module):
         - returns: scalar, the sum over attributes of the mean cross-entropy over known labels
     """
 
-    def __init__(self, config: FairnessConfig, width: int, num_items: int):
+    def __init__(self, config: FairnessConfig, width: int):
         super().__init__()
         self.strength = config.strength
-        self.units = [math.log(max(num_items, 2)) / math.log(size) for size in config.sizes]
         self.normalise = nn.LayerNorm(width, elementwise_affine=False)
         self.classifiers = nn.ModuleList(
             nn.Sequential(
@@ -76,10 +72,10 @@ class SensitiveAttributeAdversary(nn.Module):
 
     def forward(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The classifiers' loss; its gradient into the states comes reversed."""
-        total = states.new_zeros((), dtype=torch.float32)
-        for classifier, unit, wanted in zip(self.classifiers, self.units, labels.unbind(-1), strict=True):
+        read = self.normalise(reverse_gradient(states.float(), self.strength))
+        total = read.new_zeros(())
+        for classifier, wanted in zip(self.classifiers, labels.unbind(-1), strict=True):
             if (wanted >= 0).any():  # a mean over nothing is NaN
-                read = self.normalise(reverse_gradient(states.float(), self.strength * unit))
                 total = total + F.cross_entropy(classifier(read).float(), wanted, ignore_index=-1)
         return total
 

@@ -189,7 +189,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
     def _add_fairness(self, fairness: FairnessConfig) -> None:
         hidden = self.config.text_config.hidden_size
         if fairness.adversary:
-            self.adversary = SensitiveAttributeAdversary(fairness, hidden, self.config.num_items).float()
+            self.adversary = SensitiveAttributeAdversary(fairness, hidden).float()
         if fairness.erase:
             self.state_eraser = StateEraser(hidden, fairness.sizes).float()
 

@@ -263,7 +263,7 @@ def test_reversal_turns_the_gradient_and_scales_it():
 def test_the_adversary_learns_what_the_state_is_pushed_away_from(tiny):
     """A step down the loss lowers the classifier's error if only it moves, and raises it if only the states move."""
     torch.manual_seed(0)
-    adversary = SensitiveAttributeAdversary(FairnessConfig(["group"], [2], strength=1.0), 8, 100)
+    adversary = SensitiveAttributeAdversary(FairnessConfig(["group"], [2], strength=1.0), 8)
     states = torch.randn(64, 8, requires_grad=True)
     labels = (states[:, :1] > 0).long()
     before = adversary(states, labels)
@@ -277,7 +277,7 @@ def test_the_adversary_learns_what_the_state_is_pushed_away_from(tiny):
 
 
 def test_unknown_labels_teach_the_adversary_nothing(tiny):
-    adversary = SensitiveAttributeAdversary(FairnessConfig(["group", "age"], [2, 3]), 8, 100)
+    adversary = SensitiveAttributeAdversary(FairnessConfig(["group", "age"], [2, 3]), 8)
     states, labels = torch.randn(4, 8), torch.tensor([[0, -1], [1, -1], [-1, -1], [0, -1]])
     some = adversary(states, labels)
     known = adversary(states[[0, 1, 3]], labels[[0, 1, 3]])
