@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-MEMORY = 0.99
+MEMORY = 0.995
 """Share of the moments that a training step leaves as they were."""
 
 RIDGE = 1e-4

@@ -56,6 +56,7 @@ def write_model_card(
         max_history=processor.max_history,
         memory=None if found is None else ", ".join(f"{count:,} {name}" for name, count in found["entries"].items()),
         with_memory=None if found is None else _with_memory(found["metrics"]),
+        corrections=_corrections(model, training.get("debiasing", {})),
         ratings=bool(processor.rating_levels),
         times=processor.num_time_gaps > 0,
         parameters=f"{training['trained_parameters']:,}",
@@ -68,6 +69,29 @@ def write_model_card(
         results=results,
     )
     card.save(folder / "README.md")
+
+
+def _corrections(model: LLM4RecForCausalLM, report: dict[str, Any]) -> list[str]:
+    """What training corrected its log for, a sentence or two each."""
+    found, prior, eraser = [], model.model.popularity_prior, model.config.fairness
+    if prior is not None:
+        found.append(
+            f"Popularity was in the softmax of training with weight γ = {float(prior.strength.detach()):.2f}; in "
+            f"recommendations its weight γ′ is {model.config.popularity.serving_strength:g} unless a request says "
+            "otherwise (`recommend(…, popularity=…)`)."
+        )
+    weights = report.get("propensities")
+    if weights is not None:
+        found.append(
+            f"Events were weighted by inverse propensity ({weights['model']}), which left "
+            f"{weights['effective_share']:.0%} of them effective. Nobody can verify propensities that were not logged."
+        )
+    if eraser is not None:
+        found.append(
+            f"User states were trained not to tell {', '.join(eraser.attributes)}. Measure what is left with "
+            "`llm4rec experiment fairness-sweep`."
+        )
+    return found
 
 
 def _with_memory(metrics: dict[str, float]) -> dict[str, str]:

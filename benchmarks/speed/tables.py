@@ -10,6 +10,7 @@ Table = tuple[list[str], list[list[str]]]
 TITLES = {
     "training": "Training on Amazon Beauty (ids alone, width 128, one block, 50 events, 256 negatives)",
     "serving": "One request and a batch (12,101 items, history of 20, k = 10, milliseconds, median)",
+    "debiasing": "Debiasing: training steps on MovieLens-1M, plain and with all corrections on",
     "retrieval": "Retrieval (width 128, 20 neighbours, one query at a time)",
     "catalog": "As the catalog grows (milliseconds, median; megabytes, peak of the process)",
 }

@@ -63,6 +63,13 @@ def _model_facts(name: str) -> dict[str, Any]:
         "memory": None
         if model.memory is None
         else {name: f"{n:,} entries" for name, n in model.memory.sizes().items()},
+        "popularity": None
+        if model.model.popularity_prior is None
+        else {
+            "γ of training": round(float(model.model.popularity_prior.strength.detach()), 3),
+            "γ′ of serving": model.config.popularity.serving_strength,
+        },
+        "states do not tell": [] if model.config.fairness is None else model.config.fairness.attributes,
         "format version": model.config.format_version,
     }
     training = Path(name) / "training.json"
