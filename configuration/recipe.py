@@ -271,7 +271,7 @@ class Recipe:
         return recipe
 
     def check(self) -> None:
-        """Raise `ValueError` for a number outside its range."""
+        """Raise `ValueError` for a number outside its range, or two fields that exclude each other."""
         for name, _, value, _ in _fields_of(self, ""):
             lowest, allowed, limit = _RANGES.get(name, (None, True, None))
             if value is None or lowest is None:
@@ -280,6 +280,11 @@ class Recipe:
                 above = f"at least {lowest}" if allowed else f"more than {lowest}"
                 below = "" if limit is None else f" and less than {limit}"
                 raise ValueError(f"{name} is {value}, expected {above}{below}.")
+        if self.debiasing.weighting == "doubly_robust" and self.model.label_smoothing:
+            raise ValueError(
+                "debiasing.weighting=doubly_robust and model.label_smoothing both fill in targets: take snips, or set "
+                "model.label_smoothing=0."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values of all fields."""

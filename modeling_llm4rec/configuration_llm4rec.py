@@ -198,7 +198,9 @@ class RelevanceConfig:
         attention_heads: of the attention of a candidate to the history, in every member.
         dropout: on the taste of a user, in [0, 1).
         known_rating_weight: how far the prediction for an item that the user has rated before moves to that rating,
-            in [0, 1]; 0: not at all. No split of a log in which everything is rated once can tell it.
+            in [0, 1]; 0: not at all. A log in which everything is rated once cannot tell it: the default is what
+            correlations of 0.7 to 0.8 between two ratings of one item by one user (Hill et al., CHI 1995; Cosley et
+            al., CHI 2003) leave to be explained by the known rating, beside a model that explains a quarter.
     """
 
     user_attributes: list = field(default_factory=list)
@@ -206,7 +208,7 @@ class RelevanceConfig:
     members: int = 1
     attention_heads: int = 1
     dropout: float = 0.2
-    known_rating_weight: float = 0.5
+    known_rating_weight: float = 0.7
 
     def validate_relevance(self) -> None:
         """Every attribute has a size, numbers lie in their ranges."""

@@ -88,4 +88,31 @@ def doubly_robust_error(
     return (imputed + correction).mean()
 
 
-__all__ = ["LOSS_WEIGHTINGS", "Background", "doubly_robust_error", "target_weights"]
+def sampled_doubly_robust_error(
+    errors: torch.Tensor, imputed: torch.Tensor, weights: torch.Tensor, sampled: torch.Tensor
+) -> torch.Tensor:
+    r"""Mean error over all pairs, where those that were not observed are too many to impute every one.
+
+    .. math:: \frac{1}{|S|} \sum_{(u, i) \in S} \hat e_{ui}
+              + \frac{\sum_{(u, i) \in O} w_{ui} (e_{ui} - \hat e_{ui})}{\sum_{(u, i) \in O} w_{ui}}
+
+    :func:`doubly_robust_error` with a uniform sample S of all pairs in its first part, and a correction that is
+    self-normalised: it needs propensities up to a factor only and is bounded by the largest difference of an error
+    and its guess (Swaminathan and Joachims, NeurIPS 2015). With right guesses it is right on average, with right
+    propensities in large samples.
+
+    Args:
+        errors: of the observed pairs.
+        imputed: guesses for the observed pairs.
+        weights: of the observed pairs, inverse propensities in any unit.
+        sampled: guesses for a uniform sample of all pairs.
+
+    Shape:
+        - errors, imputed, weights: (observed,); sampled: (sample,)
+        - returns: scalar
+    """
+    correction = (weights * (errors - imputed)).sum() / weights.sum().clamp(min=1e-12)
+    return sampled.mean() + correction
+
+
+__all__ = ["LOSS_WEIGHTINGS", "Background", "doubly_robust_error", "sampled_doubly_robust_error", "target_weights"]

@@ -107,6 +107,9 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, PopularityPrior):
             init.constant_(module.weight, self.config.popularity.strength / STEP_SCALE)
+        elif isinstance(module, StateEraser):
+            for values in module.buffers():  # a checkpoint of a finished model lacks the moments
+                init.zeros_(values)
         elif isinstance(module, RetrievalAdapter):
             for closed in (module.attention_gate, module.source_weight, module.temperature, module.gate[-1].weight):
                 init.zeros_(closed)
@@ -192,6 +195,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
             self.adversary = SensitiveAttributeAdversary(fairness, hidden).float()
         if fairness.erase:
             self.state_eraser = StateEraser(hidden, fairness.sizes).float()
+            self.state_eraser.keep_moments(fairness.adversary)
 
     def get_input_embeddings(self) -> nn.Module:
         """The backbone's text embeddings; item tokens have no row there."""
@@ -482,7 +486,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
         Args:
             config: γ and γ′; its `periods` are set from `period_starts`.
             log_popularity: (1 + periods, items), unseen: (1 + periods,), period_starts: (periods,), as of the prior;
-                `training.debiasing.log_popularity` counts them.
+                `training.debiasing.item_popularity.ItemPopularity` counts them.
 
         Raises:
             ValueError: if a shape is wrong or a number is not finite; the model then has no prior.
@@ -510,6 +514,9 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
         if self.config.fairness is not None:
             erases = self.config.fairness.erase
             self.config.fairness = replace(self.config.fairness, adversary=False) if erases else None
+        for module in self.model.modules():  # peft keeps copies of the modules that it trains
+            if isinstance(module, StateEraser):
+                module.keep_moments(False)
 
     def fusion_report(self) -> FusionReport:
         """How much each modality weighs across the catalog, and whether one took over."""

@@ -48,9 +48,14 @@ class StateEraser(nn.Module):
         self.register_buffer("reads", torch.zeros(width, indicators))
         self.register_buffer("writes", torch.zeros(width, indicators))
         # Of training alone: first and second moments of states and indicators together.
-        self.register_buffer("first", torch.zeros(width + indicators), persistent=False)
-        self.register_buffer("second", torch.zeros(width + indicators, width + indicators), persistent=False)
-        self.register_buffer("share", torch.zeros(()), persistent=False)
+        self.register_buffer("first", torch.zeros(width + indicators))
+        self.register_buffer("second", torch.zeros(width + indicators, width + indicators))
+        self.register_buffer("share", torch.zeros(()))
+
+    def keep_moments(self, kept: bool) -> None:
+        """Whether checkpoints hold the running moments, from which an interrupted training goes on."""
+        for name in ("first", "second", "share"):
+            self.register_buffer(name, getattr(self, name), persistent=kept)
 
     def forward(self, states: torch.Tensor, labels: torch.Tensor | None = None) -> torch.Tensor:
         """States without what the attributes could be told by."""

@@ -173,6 +173,7 @@ def _started_from(recipe: Recipe) -> LLM4RecForCausalLM:
     model.config.retrieval = model.model.retrieval_adapter = None  # a memory speaks of the weights as they were
     model.config.fairness = model.model.state_eraser = None
     model.config.popularity = model.model.popularity_prior = None  # added anew where the recipe asks for it
+    model.config.loss_weighting = "none"  # likewise
     return model
 
 

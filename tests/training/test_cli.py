@@ -316,6 +316,26 @@ def test_columns_stand_below_each_other_with_wide_letters(capsys):
     assert capsys.readouterr().out.splitlines()[2:] == ["漢字    1.0000", "e\u0301a     20.0000"]
 
 
+def test_recommend_takes_popularity_out_or_puts_it_in(run, refused, shop, trained, tmp_path):
+    fixed = ("--set", "debiasing.popularity=fixed", "--set", "debiasing.popularity_periods=0")
+    assert run("train", shop.folder, "--output", tmp_path / "model", *TINY, *fixed).code == 0
+
+    def items(*arguments):
+        whole = json.loads(run("recommend", tmp_path / "model", *arguments, "--json").out)["recommendations"]
+        return [item["item_id"] for item in whole]
+
+    counts = LLM4RecForCausalLM.from_pretrained(tmp_path / "model").model.popularity_prior.log_popularity[0]
+    most, rarest = (
+        {shop.items["item_id"][index] for index in (counts == value).nonzero().flatten().tolist()}
+        for value in (counts.max(), counts.min())
+    )
+    assert items("--popularity", "100")[0] in most
+    assert items("--popularity", "-100", "-k", 1)[0] in rarest
+    assert items("--popularity", "0") == items()
+    assert "expected a finite number" in refused("recommend", tmp_path / "model", "--popularity", "inf")
+    assert "needs a model with a popularity prior" in refused("recommend", trained, "--popularity", "0.5")
+
+
 def test_recommend_shows_odd_titles_in_one_clean_line_each_and_whole_in_json(run, trained, copy):
     model = copy(trained)
     catalog = pl.read_parquet(model / "catalog.parquet")

@@ -10,6 +10,7 @@ from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.evaluation import diversity, groups, popularity_bias
 from llm4rec.training.evaluation.calibration import miscalibration
 from llm4rec.training.evaluation.categories import category_matrix
+from llm4rec.training.evaluation.list_statistics import ListFacts, ListStatistics
 from llm4rec.training.evaluation.propensity import debiased_mean, propensity
 from llm4rec.training.evaluation.serendipity import serendipity
 from scipy.spatial.distance import pdist
@@ -148,3 +149,42 @@ def test_parity_of_exposure():
     assert groups.exposure_ratio(np.array([6, 1]), np.array([3, 1])) == 0.5
     assert groups.exposure_gap(np.array([[3, 1], [2, 2], [0, 0]])) == 0.25
     assert groups.exposure_gap(np.array([[3, 1], [6, 2]])) == 0
+
+
+def test_exposure_of_categories_is_shared_by_an_items_own_and_discounted_by_place():
+    # Items: red tent, red, tent red, lamp, unknown; columns in the order of category_matrix.
+    shown = groups.category_exposure(np.array([[0, 3, -1], [4, 1, 2], [-1, -1, -1]]), CATEGORIES)
+    second, third = 1 / math.log2(3), 1 / 2
+    np.testing.assert_allclose(shown, [[0.5, 0.5, second], [second + third / 2, third / 2, 0], [0, 0, 0]], atol=1e-12)
+
+
+@given(seeds)
+@settings(max_examples=30)
+def test_category_exposure_agrees_with_a_loop_and_loses_nothing(seed):
+    _, lists, has, categories = random_world(seed)
+    shares = has / has.sum(axis=1, keepdims=True)
+    expected = np.stack([sum(shares[item] / math.log2(r + 2) for r, item in enumerate(row)) for row in lists])
+    found = groups.category_exposure(lists, categories)
+    np.testing.assert_allclose(found.sum(axis=1), (1 / np.log2(np.arange(6) + 2)).sum())
+    np.testing.assert_allclose(np.sort(found, axis=1), np.sort(expected[:, has.any(axis=0)], axis=1), atol=1e-9)
+
+
+def test_the_parity_gap_is_the_largest_distance_between_what_two_groups_are_shown():
+    # Shares (3/4, 1/4, 0), (1/2, 1/4, 1/4) and nobody: half of 1/4 + 0 + 1/4.
+    assert groups.parity_gap(np.array([[3, 1, 0], [2, 1, 1], [0, 0, 0]])) == 0.25
+    assert groups.parity_gap(np.array([[3, 1], [6, 2]])) == 0
+    assert groups.parity_gap(np.array([[5, 0], [0, 1]])) == 1
+    assert groups.parity_gap(np.array([[5, 1]])) == 0
+    # Of three groups the two that differ most count, wherever they stand: (1, 0), (1/2, 1/2) and (0, 1).
+    assert groups.parity_gap(np.array([[2, 0], [1, 1], [0, 3]])) == 1
+
+
+def test_the_evaluators_parity_gap_compares_groups_of_users_over_all_batches():
+    facts = ListFacts(categories=CATEGORIES, user_groups=groups.Groups.of(["a", "b", "a"]))
+    found = ListStatistics(5, (1, 2), facts)
+    for lists, user in (([[1, 3]], 0), ([[1, 1]], 1), ([[3, 1]], 2)):
+        found.update(np.array(lists), interactions_of([[1]], 5), np.array([user]))
+    # At 1: a is shown red and lamp alike, b red alone. At 2: a has as much of either, so does the distance stay 1/2.
+    assert found.metrics()["parity_gap@1"] == pytest.approx(0.5)
+    assert found.metrics()["parity_gap@2"] == pytest.approx(0.5)
+    assert "parity_gap@1" not in ListStatistics(5, (1,), ListFacts(categories=CATEGORIES)).metrics()

@@ -81,6 +81,41 @@ def test_a_schema_gives_every_column_its_role(shop: Path, tmp_path: Path) -> Non
     assert (report.stats["users_without_row"], report.stats["users_without_interactions"]) == (1, 1)
 
 
+def test_a_propensity_column_that_the_schema_names_stays_with_its_events(shop: Path, tmp_path: Path) -> None:
+    (shop / "schema.yaml").write_text(SCHEMA.replace("rating: stars", "rating: stars, propensity: shown_with"))
+    lines = ORDERS.splitlines()
+    columns = ["shown_with", "0.25", "1e-3", ""]
+    (shop / "orders.csv").write_text("\n".join(f"{line};{value}" for line, value in zip(lines, columns, strict=True)))
+    prepare("table", shop, tmp_path / "once")
+    prepare("table", tmp_path / "once", tmp_path / "twice")
+    for folder in ("once", "twice"):
+        data = PreparedData.load(tmp_path / folder)
+        events = pl.read_parquet(tmp_path / folder / "interactions.parquet").select("item_id", "propensity").rows()
+        assert events == [("B-2", 0.001), ("A-1", 0.25), ("B-2", None)]  # in time order
+        assert data.schema.interactions.propensity == "propensity"
+        assert data.interactions.propensities.tolist() == pytest.approx([0.001, 0.25, float("nan")], nan_ok=True)
+        assert data.interactions.keep(data.interactions.items == 0).propensities.tolist() == [0.25]
+        assert data.interactions.take([1, 0], first=[1, 1]).propensities[1:].tolist() == [0.001]
+
+
+def test_data_whose_schema_names_no_propensity_has_none(shop: Path, tmp_path: Path) -> None:
+    prepare("table", shop, tmp_path / "out")
+    data = PreparedData.load(tmp_path / "out")
+    assert data.interactions.propensities is None
+    assert data.schema.interactions.propensity is None
+    assert data.interactions.rows(0, 1).propensities is None
+
+
+def test_an_unreadable_propensity_is_skipped_and_shown(shop: Path, tmp_path: Path) -> None:
+    (shop / "schema.yaml").write_text(SCHEMA.replace("rating: stars", "rating: stars, propensity: shown_with"))
+    lines = ORDERS.splitlines()
+    columns = ["shown_with", "0.25", "seldom", "0.5"]
+    (shop / "orders.csv").write_text("\n".join(f"{line};{value}" for line, value in zip(lines, columns, strict=True)))
+    report = prepare("table", shop, tmp_path / "out")
+    assert "orders.csv, line 3: column 'shown_with' holds 'seldom', expected a number" in report.warnings[0]
+    assert PreparedData.load(tmp_path / "out").interactions.propensities.tolist() == [0.25, 0.5]
+
+
 def test_a_prepared_folder_prepares_to_itself(shop: Path, tmp_path: Path) -> None:
     prepare("table", shop, tmp_path / "once")
     prepare("table", tmp_path / "once", tmp_path / "twice")

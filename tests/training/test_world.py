@@ -268,7 +268,80 @@ def test_there_is_something_to_learn_beyond_popularity(world):
     assert ndcg(ItemKNN().fit(split.train).score) > 1.3 * popularity
 
 
-@pytest.mark.parametrize(("name", "value"), [("taste_drift", 1.5), ("items", 1), ("popularity_confounding", -1.0)])
+@pytest.fixture(scope="module")
+def fashions():
+    """Six stretches of time in which what is popular changes, no other confounder and no new items."""
+    return World(
+        WorldConfig(
+            **SMALL, new_items=0, demographic_confounding=0, popularity_confounding=0.7,
+            popularity_periods=6, popularity_drift=0.8,
+        )
+    )  # fmt: skip
+
+
+def test_under_popularity_drift_each_period_shows_items_by_its_own_popularity(fashions):
+    log, world = fashions.exposures, fashions
+    periods = world.period_of(log.timestamps)
+    assert world.popularity.shape == (6, 80)
+    assert set(np.unique(periods)) == set(range(6))
+    for period in range(6):
+        chance = world.popularity[period] ** 0.7 / (world.popularity[period] ** 0.7).sum()
+        assert world.propensity(0, world.period_starts[period]) == pytest.approx(chance)
+        rows = periods == period
+        np.testing.assert_allclose(log.propensity[rows], chance[log.items[rows]])
+        shown = np.bincount(log.items[rows], minlength=80)
+        assert_within_sampling_error(shown, rows.sum() * chance, rows.sum() * chance * (1 - chance))
+    assert world.propensities[0].tolist() == world.propensity(0, world.period_starts[-1]).tolist()
+    assert world.items["popularity"].to_list() == world.popularity[-1].tolist()
+
+
+def test_popularity_ranks_drift_from_period_to_period_as_far_as_asked(fashions):
+    def likeness(world):
+        """Rank correlation of each period with the next."""
+        ranks = np.argsort(np.argsort(world.popularity, axis=1), axis=1)
+        return [np.corrcoef(*ranks[period : period + 2])[0, 1] for period in range(5)]
+
+    still = World(WorldConfig(**SMALL, popularity_periods=6, popularity_drift=0.0))
+    slow = World(WorldConfig(**SMALL, popularity_periods=6, popularity_drift=0.2))
+    assert np.ptp(still.popularity, axis=0).max() == 0
+    assert np.mean(likeness(fashions)) < np.mean(likeness(slow)) < 0.999
+    assert min(likeness(slow)) > 0.9
+    assert all(sorted(row) == sorted(still.popularity[0]) for row in fashions.popularity)
+
+
+def test_a_period_lasts_from_its_start_to_the_next(fashions):
+    starts = fashions.period_starts
+    assert np.ptp(np.diff(starts)) <= 1
+    moments = np.array([starts[0] - 5, starts[0], starts[1] - 1, starts[1], starts[-1] + 10**9])
+    assert fashions.period_of(moments).tolist() == [0, 0, 0, 1, 5]
+
+
+def test_drift_without_periods_and_periods_without_drift_leave_the_log_as_it_was():
+    plain = World(WorldConfig(**SMALL)).exposures
+    for changed in ({"popularity_drift": 0.9}, {"popularity_periods": 5}):
+        other = World(WorldConfig(**SMALL, **changed)).exposures
+        assert other.items.tolist() == plain.items.tolist()
+        assert other.timestamps.tolist() == plain.timestamps.tolist()
+        assert other.taken.tolist() == plain.taken.tolist()
+        np.testing.assert_allclose(other.propensity, plain.propensity)
+
+
+def test_a_shop_that_logs_propensities_writes_those_of_the_events(fashions, tmp_path):
+    written = fashions.prepared(tmp_path / "logged", with_propensities=True)
+    read = PreparedData.load(tmp_path / "logged")
+    log = fashions.interactions
+    users = np.repeat(np.arange(log.num_users), log.lengths)
+    expected = fashions.propensity(users, log.timestamps)[np.arange(len(users)), log.items]
+    np.testing.assert_allclose(read.interactions.propensities, expected)
+    assert read.interactions.propensities.tolist() == written.interactions.propensities.tolist()
+    assert read.schema.interactions.propensity == "propensity"
+    assert fashions.prepared(tmp_path / "plain").interactions.propensities is None
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("taste_drift", 1.5), ("items", 1), ("popularity_confounding", -1.0), ("popularity_drift", 1.1),
+    ("popularity_periods", 0),
+])  # fmt: skip
 def test_a_value_outside_its_range_is_refused_by_name(name, value):
     with pytest.raises(ValueError, match=f"WorldConfig.{name} is {value}, expected a number between"):
         WorldConfig(**{name: value})

@@ -17,7 +17,7 @@ from ..evaluation.report import git_commit, machine_description
 from ..trainer import ModelScorer
 from .outputs import write_plot, write_table
 from .popularity_sweep import METRICS
-from .trained_variants import MODELS, read_report, trained_variant
+from .trained_variants import MODELS, changed, read_report, trained_variant
 
 
 def propensity_sensitivity(
@@ -63,6 +63,8 @@ def propensity_sensitivity(
             label = f"{name}, clip {clip:g}" if clip is not None else f"{name}, no clip"
             fields = {"weighting": weighting, "propensity": name, "clip": clip}
             variants.append((label, {f"debiasing.{field}": value for field, value in fields.items()}))
+    for _, overrides in variants:
+        changed(recipe, overrides)  # a wrong one is refused before any model is trained
     rows = []
     for label, overrides in variants:
         folder = output / MODELS / label.replace(", ", "-").replace(" ", "-")

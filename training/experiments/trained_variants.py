@@ -55,10 +55,13 @@ def read_report(folder: Path) -> dict[str, Any]:
 
 
 def changed(recipe: Recipe, overrides: dict[str, object]) -> Recipe:
-    """A copy of the recipe with `section.field` set to values."""
+    """A copy of the recipe with `section.field` set to values.
+
+    Raises:
+        ValueError: for a value of the wrong type or outside its range.
+    """
     recipe = deepcopy(recipe)
     for name, value in overrides.items():
         section, _, entry = name.partition(".")
         setattr(getattr(recipe, section), entry, value)
-    recipe.check()
-    return recipe
+    return Recipe.from_values(recipe.to_dict())
