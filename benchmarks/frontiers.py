@@ -1,11 +1,12 @@
 """Frontiers of accuracy against popularity and against parity between groups, on MovieLens-1M.
 
-    python benchmarks/frontiers.py popularity --data $DATA --model $MODELS/ml-1m/llm4rec-seed2
-    python benchmarks/frontiers.py fairness --data $DATA --model $MODELS/ml-1m/llm4rec-seed2 --keep $FOLDER
+    python benchmarks/run.py ml-1m llm4rec --seed 2 --set training.epochs=25 --as llm4rec-25-epochs --models $MODELS \\
+        --data $DATA
+    python benchmarks/frontiers.py popularity --data $DATA --model $MODELS/ml-1m/llm4rec-25-epochs-seed2
+    python benchmarks/frontiers.py fairness --data $DATA --model $MODELS/ml-1m/llm4rec-25-epochs-seed2
 
-`--model` is a trained recommender, kept by `benchmarks/run.py ml-1m llm4rec --seed 2 --models $MODELS`. γ′ is chosen on
-validation and reported on test; for every λ training goes on from the model for three epochs at a falling rate. Rows
-go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
+Both are swept on validation, to choose by, and on test. For every λ training goes on from the model for three epochs at
+a falling rate. Rows go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
 """
 
 from __future__ import annotations

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
+from llm4rec.benchmarks.debiasing_tables import debiasing_sections
 from llm4rec.benchmarks.figures import FIGURES, accuracy_figure
+from llm4rec.benchmarks.markdown import markdown_table, spread
 from llm4rec.benchmarks.speed.tables import speed_sections
 
 HERE = Path(__file__).parent
@@ -70,13 +71,7 @@ def cell(rows: list[Row], metric: str) -> str:
     """Mean over the rows, with ± standard deviation if there are several; a dash where a row lacks the metric."""
     if any(metric not in row["metrics"] for row in rows):
         return "–"
-    values = [row["metrics"][metric] for row in rows]
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
-
-
-def markdown_table(header: Sequence[str], lines: list[list[str]]) -> list[str]:
-    """Markdown lines."""
-    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *lines)]
+    return spread([row["metrics"][metric] for row in rows])
 
 
 def ordered(models: Models) -> list[tuple[str, list[Row]]]:
@@ -178,6 +173,7 @@ def document(results: Path, figures: Path) -> str:
         made = [row for rows in models.values() for row in rows]
         commands = sorted({row["command"] for row in made}) + sorted({row["command"] for row in compared})
         lines += ["```bash", *commands, "```", ""]
+    lines += debiasing_sections(results, FIGURES.name)
     sections = speed_sections(results)
     if sections:
         lines += ["## Speed and memory", ""]

@@ -16,17 +16,15 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+from llm4rec.benchmarks.debiasing_tables import world_section
 from llm4rec.benchmarks.run import RESULTS
-from llm4rec.benchmarks.table import markdown_table
 from llm4rec.configuration import Recipe
 from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.data.splits import EvaluationSet
 from llm4rec.training.debiasing.item_popularity import ItemPopularity
-from llm4rec.training.evaluation.intervals import bootstrap_interval
 from llm4rec.training.evaluation.off_policy import (
     doubly_robust_estimate,
     inverse_propensity_estimate,
@@ -201,60 +199,6 @@ def _row(
     )
 
 
-def rows_of(model: str) -> list[dict[str, Any]]:
-    """The rows of a model, by seed."""
-    paths = sorted((RESULTS / "world").glob(f"{model}-seed*.json"))
-    return sorted((json.loads(path.read_text(encoding="utf-8")) for path in paths), key=lambda row: row["seed"])
-
-
-def summary() -> list[str]:
-    """Markdown of all rows: every model against the plain one, seed by seed."""
-    plain = {row["seed"]: row["metrics"] for row in rows_of("llm4rec")}
-    lines, metric = [], "random_exposure/filtered/ndcg@10"
-    for name in MODELS:
-        rows = [row for row in rows_of(name) if row["seed"] in plain]
-        if not rows:
-            continue
-        values = [row["metrics"][metric] for row in rows]
-        gains = np.array([row["metrics"][metric] - plain[row["seed"]][metric] for row in rows])
-        interval = bootstrap_interval(gains) if name != "llm4rec" and len(rows) > 1 else None
-        strengths = [row["metrics"]["learned_strength"] for row in rows if "learned_strength" in row["metrics"]]
-        lines.append(
-            [
-                name,
-                str(len(rows)),
-                _spread(values),
-                "–" if interval is None else f"{interval.mean:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]",
-                _spread(strengths) if strengths else "–",
-                f"{min(strengths):.3f} to {max(strengths):.3f}" if strengths else "–",
-            ]
-        )
-    header = ["model", "seeds", "NDCG@10, random exposure", "gain over llm4rec (95 %)", "learned γ", "range"]
-    text = [*markdown_table(header, lines), ""]
-    estimates = rows_of("loss-estimates")
-    if estimates:
-        naive = np.array([row["metrics"]["naive/error"] for row in estimates])
-        cells = []
-        for source in ("true", "estimated", "popularity"):
-            errors = {
-                name: np.array([row["metrics"][f"{source}/{name}/error"] for row in estimates])
-                for name in ("ips", "snips", "dr")
-            }
-            cells.append(
-                [source]
-                + [f"{abs(error.mean() / naive.mean()):.1%}" for error in errors.values()]
-                + [f"{np.abs(error).max() / np.abs(naive).mean():.1%}" for error in errors.values()]
-            )
-        header = ["propensities", "IPS", "SNIPS", "DR", "IPS, worst seed", "SNIPS, worst seed", "DR, worst seed"]
-        text += [f"Error of the loss estimate, share of the plain mean's, {len(estimates)} worlds:", ""]
-        text += markdown_table(header, cells)
-    return text
-
-
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
-
-
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -262,7 +206,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if args.what == "summary":
-        print("\n".join(summary()))
+        print("\n".join(world_section(RESULTS)))
         return
     row = loss_row(args.seed) if args.what == "loss-estimates" else model_row(args.what, args.seed)
     path = RESULTS / "world" / f"{args.what}-seed{args.seed}.json"
