@@ -5,8 +5,8 @@
     python benchmarks/frontiers.py popularity --data $DATA --model $MODELS/ml-1m/llm4rec-25-epochs-seed2
     python benchmarks/frontiers.py fairness --data $DATA --model $MODELS/ml-1m/llm4rec-25-epochs-seed2
 
-Both are swept on validation, to choose by, and on test. For every λ training goes on from the model for three epochs at
-a falling rate. Rows go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
+Both are swept on validation, to choose by, and on test. For every λ training goes on from the model for three epochs
+at a falling rate. Rows go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Erasure of sensitive attributes from user states: what can be read off them linearly is projected away.
 
-The last step of `LLM4RecModel`; it needs nobody's attribute when it serves. Its numbers follow the states in training
-and are fitted once more at the end (`training/debiasing/erasure.py`).
+The last step of `LLM4RecModel`; it needs nobody's attribute when it serves. Its numbers follow the states in training,
+so that the model learns to do with what they leave.
 """
 
 from __future__ import annotations

@@ -29,7 +29,6 @@ from .data.prepared import PreparedData
 from .data.sequences import training_windows
 from .data.splits import Split
 from .debiasing.apply import apply_debiasing
-from .debiasing.erasure import fit_eraser
 from .debiasing.item_popularity import ItemPopularity
 from .debiasing.warm_up import AdversaryWarmUp
 from .load import CHECKPOINTS, RECIPE_FILE, short_reason
@@ -164,11 +163,7 @@ def train(
         raise
     best = _best_validation(trainer)
     if not trainer.interrupted:
-        finished = recommender_of(trainer.model)
-        finished.remove_adversary()
-        if finished.model.state_eraser is not None:
-            labels = debiasing.user_columns["sensitive_labels"]
-            fit_eraser(finished, processor, split.train, labels, recipe.training.seed)
+        recommender_of(trainer.model).remove_adversary()
     found = None
     if recipe.retrieval.enabled and not trainer.interrupted and trainer.is_world_process_zero():
         found = add_retrieval(

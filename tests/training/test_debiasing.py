@@ -16,7 +16,6 @@ from llm4rec.training.build import build_model, build_processor, split_of
 from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.data.sequences import SequenceCollator, training_windows
 from llm4rec.training.debiasing.apply import apply_debiasing, estimate_propensities, sensitive_labels
-from llm4rec.training.debiasing.erasure import fit_eraser
 from llm4rec.training.debiasing.item_popularity import DAY, ItemPopularity
 from llm4rec.training.evaluation.leakage_probe import leakage
 from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
@@ -408,23 +407,17 @@ def test_with_an_adversary_the_last_epoch_is_kept_however_accurate_the_first_was
     kept, final = load_file(fair.folder / "model.safetensors"), load_file(last / "model.safetensors")
     moments = {f"model.state_eraser.{name}" for name in ("first", "second", "share")}
     assert final.keys() - kept.keys() == moments | {name for name in final if ".adversary." in name}
-    different = {name for name in kept if not torch.equal(kept[name], final[name])}  # the eraser is fitted once more
-    assert different <= {f"model.state_eraser.{name}" for name in ("mean", "reads", "writes")}
+    assert not [name for name in kept if not torch.equal(kept[name], final[name])]
 
 
-def test_a_finished_fair_model_has_an_eraser_that_fits_its_own_states_and_no_adversary(fair, shop):
+def test_a_finished_fair_model_has_the_eraser_of_its_training_and_no_adversary(fair):
     names = load_file(fair.folder / "model.safetensors").keys()
     assert not [name for name in names if "adversary" in name]
     assert {f"model.state_eraser.{name}" for name in ("mean", "reads", "writes")} <= names
-    model, processor = load(fair.folder)
+    model, _ = load(fair.folder)
     assert model.model.adversary is None
     assert model.config.fairness.attributes == ["group"]
-    train_events = split_of(shop, fair.recipe).train
-    labels, _ = sensitive_labels(shop, "group")
-    before = model.model.state_eraser.reads.clone()
-    assert before.any()
-    fit_eraser(model, processor, train_events, labels[:, None], fair.recipe.training.seed)
-    torch.testing.assert_close(model.model.state_eraser.reads, before, atol=1e-4, rtol=1e-3)
+    assert model.model.state_eraser.reads.any()
 
 
 def test_the_report_counts_the_groups(fair, shop):
@@ -492,11 +485,7 @@ def test_an_adapter_keeps_its_prior_and_its_eraser_and_leaves_the_adversary_behi
     assert prior.strength.item() != 1
     counted = ItemPopularity.count(split_of(shop, recipe).train)
     np.testing.assert_allclose(prior.log_popularity.numpy(), counted.log_popularity, atol=1e-6)
-    before = eraser.reads.clone()
-    assert before.any()
-    labels, _ = sensitive_labels(shop, "group")
-    fit_eraser(model, processor, split_of(shop, recipe).train, labels[:, None], recipe.training.seed)
-    torch.testing.assert_close(eraser.reads, before, atol=1e-3, rtol=1e-2)
+    assert eraser.reads.any()
     batch = processor(histories=[[]], return_tensors="pt")
     assert model.recommend(**batch, k=1, popularity=100.0).items[0, 0] == prior.log_popularity[-1].argmax()
 
