@@ -54,16 +54,25 @@ LARGEST_WEIGHT = 50.0
 RESAMPLES = 2000
 
 WIDTH = 16
-RELEVANCE = {"members": 1}
-TRAINING: dict[str, Any] = {}
+RELEVANCE: dict[str, Any] = {"members": 1, "attention_heads": 1, "dropout": 0.2, "known_rating_weight": 0.7}
+TRAINING: dict[str, Any] = {
+    "max_steps": 200,
+    "learning_rate": 0.01,
+    "l2_id": 12.0,
+    "l2_content": 6.0,
+    "l2_user": 12.0,
+    "l2_projection": 10.0,
+    "average_steps": 50.0,
+}
+FACTORISATION: dict[str, Any] = {"width": 8, "l2": 8.0, "steps": 200, "learning_rate": 0.02}
 MODELS: dict[str, dict[str, Any]] = {
-    "mf": {"weighting": "none"},
-    "mf-ips": {"weighting": "ips"},
-    "mf-dr": {"weighting": "doubly_robust"},
+    "mf": {"weighting": "none", "l2_bias": 4.0},
+    "mf-ips": {"weighting": "ips", "clip": 1.5, "l2_bias": 1.0},
+    "mf-dr": {"weighting": "doubly_robust", "clip": 1.5, "l2_bias": 8.0},
     "llm4rec-relevance": {"weighting": "none"},
-    "llm4rec-relevance-ips": {"weighting": "ips", "clip": 5.0},
-    "llm4rec-relevance-snips": {"weighting": "snips", "clip": 5.0},
-    "llm4rec-relevance-dr": {"weighting": "doubly_robust", "clip": 5.0},
+    "llm4rec-relevance-ips": {"weighting": "ips", "clip": 1.5},
+    "llm4rec-relevance-snips": {"weighting": "snips", "clip": 1.5},
+    "llm4rec-relevance-dr": {"weighting": "doubly_robust", "clip": 3.0},
 }
 """What cross-validation chose."""
 
@@ -160,7 +169,7 @@ def fit_and_score(
         users, items = pairs_of(train)
         propensity = GivenPropensities(users, items, data.propensities[users, items]).fit(train)
     if name.startswith("mf"):
-        return MatrixFactorisation(**options, seed=seed).fit(train, propensity).predict(*pairs)
+        return MatrixFactorisation(**FACTORISATION | options, seed=seed).fit(train, propensity).predict(*pairs)
     training = TRAINING | {key: value for key, value in options.items() if key not in NOT_TRAINING}
     torch.manual_seed(seed)
     config = model_config(data, weighting, options.get("width", WIDTH), RELEVANCE | options.get("relevance", {}))
@@ -282,7 +291,7 @@ def run(data: Coat, name: str, seed: int, validation: dict[str, float]) -> dict[
         seconds=time.perf_counter() - started,
         command=f"python benchmarks/coat.py {shlex.quote(name)} --seed {seed} --data $DATA",
         config={
-            **({} if name.startswith("mf") else {"width": WIDTH, "relevance": RELEVANCE, **TRAINING}),
+            **(FACTORISATION if name.startswith("mf") else {"width": WIDTH, "relevance": RELEVANCE, **TRAINING}),
             **options,
             "propensities": "none" if options["weighting"] == "none" else "given",
             "threshold": THRESHOLD,

@@ -65,8 +65,9 @@ class RelevancePrediction:
 class RelevanceHead(nn.Module):
     r"""How a user rates a candidate, as the log-odds of exceeding each rating level.
 
-    An item's bias b is the first entry of its vector, v the others. With the history H and the residual :math:`r_j = x_{s_j} - b_j` of a rating
-    :math:`s_j`, where the values x of the levels are learned (0 where the rating is unknown), the score is
+    An item's bias b is the first entry of its vector, v the others. With the history H and the residual
+    :math:`r_j = x_{s_j} - b_j` of a rating :math:`s_j`, where the values x of the levels are learned (0 where the
+    rating is unknown), the score is
 
     .. math:: z_c = b_c + b_u + a \frac{\sum_j r_j}{|H| + \lambda} + 2\, p_u^\top v_c
               + h \frac{\sum_j w_{cj} r_j}{\sum_j w_{cj} + \nu} + d \log \frac{\sum_j w_{cj} + 1/2}{|H| + 1/2},
@@ -239,7 +240,7 @@ class LLM4RecForRelevance(LLM4RecPreTrainedModel):
         width, members = config.text_config.hidden_size, config.relevance.members
         if width % members or width < 2 * members:
             raise ValueError(
-                f"relevance.members is {members}, expected a divisor of the hidden size {width}, and at most half of it."
+                f"relevance.members is {members}, expected a divisor of the hidden size {width}, at most half of it."
             )
         self.model = LLM4RecModel(config)
         self.heads = nn.ModuleList(RelevanceHead(config, width // members) for _ in range(members))

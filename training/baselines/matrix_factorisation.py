@@ -61,8 +61,8 @@ class MatrixFactorisation:
     - `ips`: :math:`\frac{1}{n} \sum_O w e` with inverse propensities w of mean 1 (MF-IPS; Schnabel et al.,
       *Recommendations as treatments*, ICML 2016);
     - `doubly_robust`: :func:`sampled_doubly_robust_error`, with the squared distance to the ratings of a second
-      factorisation as the guess ê of the error, which is trained at the same time (MF-DR,
-      joint learning; Wang et al., ICML 2019). The distance is learned with its sign, as :math:`w (r - \tilde r)^2`:
+      factorisation as the guess ê of the error, which is trained at the same time (MF-DR, joint learning; Wang et al.,
+      ICML 2019). The distance is learned with its sign, as :math:`w (r - \tilde r)^2`:
       squared, a rating and its mirror image beyond the prediction look alike, and the guesses pull the wrong way;
 
     plus :math:`\frac{1}{n}` times the penalty. Full-batch Adam, whose rate falls to 0.

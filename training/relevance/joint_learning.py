@@ -20,8 +20,8 @@ class JointLearning(nn.Module):
 
     After Wang et al., *Doubly robust joint learning for recommendation on data missing not at random*, ICML 2019. The
     imputation model is a second relevance model. Its probabilities q of exceeding each level stand in for a rating
-    that nobody gave, so the imputed error of the predictions is their cross-entropy with q. The relevance model learns from
-    :func:`sampled_doubly_robust_error`, with q held fixed; the imputation model from
+    that nobody gave, so the imputed error of the predictions is their cross-entropy with q. The relevance model learns
+    from :func:`sampled_doubly_robust_error`, with q held fixed; the imputation model from
 
     .. math:: \sum_{(u, i) \in O} w_{ui} (e_{ui} - \hat e_{ui})^2 \Big/ \sum_{O} w_{ui}
 
