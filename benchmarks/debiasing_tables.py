@@ -164,6 +164,8 @@ def frontier_section(results: Path, figures: str) -> list[str]:
                 [f"{strength:g}", *(f"{row['metrics'][f'test/strength={strength:g}/{m}']:.4f}" for m in metrics)]
                 for strength in strengths
             ]
+            if f"test/start/{metrics[0]}" in row["metrics"]:
+                lines.insert(0, ["before", *(f"{row['metrics'][f'test/start/{m}']:.4f}" for m in metrics)])
             header = [symbol, *(metric.rpartition("/")[2].replace("_", " ").replace("@", " @") for metric in metrics)]
             text += [f"### {name.replace('-', ' ').capitalize()}, seed {row['seed']}", ""]
             text += [*markdown_table(header, lines), "", f"![{name}]({figures}/ml-1m-{name}.svg)", ""]

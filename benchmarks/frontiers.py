@@ -64,6 +64,8 @@ def main() -> None:
         metrics: dict[str, float] = {}
         for part in ("validation", "test"):
             result = sweep(args.what, data, args.model, part, strengths, folder)
+            if result.get("start"):
+                metrics |= {f"{part}/start/{name}": value for name, value in result["start"].items()}
             for row in result["rows"]:
                 metrics |= {
                     f"{part}/strength={row['strength']:g}/{name}": value

@@ -198,9 +198,8 @@ class RelevanceConfig:
         attention_heads: of the attention of a candidate to the history, in every member.
         dropout: on the taste of a user, in [0, 1).
         known_rating_weight: how far the prediction for an item that the user has rated before moves to that rating,
-            in [0, 1]; 0: not at all. A log in which everything is rated once cannot tell it: the default is what
-            correlations of 0.7 to 0.8 between two ratings of one item by one user (Hill et al., CHI 1995; Cosley et
-            al., CHI 2003) leave to be explained by the known rating, beside a model that explains a quarter.
+            in [0, 1]; 0: not at all. A log in which everything is rated once cannot tell it; the default is a choice,
+            not a measurement.
     """
 
     user_attributes: list = field(default_factory=list)

@@ -286,7 +286,7 @@ class LLM4RecForRelevance(LLM4RecPreTrainedModel):
 
         The loss is that of :func:`cumulative_logit_losses`, averaged over the pairs that have a label. With
         `loss_weights` w it is :math:`\frac{1}{n} \sum w \ell` for `config.loss_weighting` `none` and `ips`, and
-        :math:`\sum w \ell / \sum w` for `snips`; for `doubly_robust` see `training/relevance/doubly_robust.py`.
+        :math:`\sum w \ell / \sum w` for `snips`; for `doubly_robust` see `training/relevance/joint_learning.py`.
 
         Args:
             candidates: (batch, candidates) item indices.

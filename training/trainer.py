@@ -216,9 +216,27 @@ class ModelScorer:
         self.model, self.processor = recommender_of(model), processor
         self.retrieval, self.popularity = retrieval, popularity
 
-    @torch.no_grad()
     def __call__(self, histories: Interactions) -> torch.Tensor:
         """(users, items) float32 scores."""
+        return self._read(
+            histories,
+            lambda batch, chosen: self.model.score_items(
+                **batch,
+                retrieval=self.retrieval,
+                popularity=self.popularity,
+                request_time=request_times(chosen),
+            ),
+        )
+
+    def states(self, histories: Interactions) -> torch.Tensor:
+        """(users, hidden) float32 state at the end of each history."""
+        return self._read(histories, lambda batch, chosen: self.model.user_states(**batch))
+
+    @torch.no_grad()
+    def _read(
+        self, histories: Interactions, read: Callable[[dict[str, torch.Tensor], Interactions], torch.Tensor]
+    ) -> torch.Tensor:
+        """(users, …) float32 what `read` gives for model inputs and the histories they are of, batch by batch."""
         self.model.eval()
         parts = []
         # Histories of similar length go through the model together: most are far shorter than the longest.
@@ -226,24 +244,9 @@ class ModelScorer:
         for users in order.split(HISTORIES_AT_ONCE):
             chosen = histories.take(users.numpy())
             batch = history_batch(chosen, self.processor)
-            batch = {name: values.to(self.model.device) for name, values in batch.items()}
-            batch["request_time"] = request_times(chosen)
-            scores = self.model.score_items(**batch, retrieval=self.retrieval, popularity=self.popularity)
-            parts.append(scores.float())
-        scores = torch.cat(parts)
-        return scores[order.argsort().to(scores.device)]
-
-    @torch.no_grad()
-    def states(self, histories: Interactions) -> torch.Tensor:
-        """(users, hidden) float32 state at the end of each history, on the CPU."""
-        self.model.eval()
-        parts = []
-        order = torch.from_numpy(np.argsort(histories.lengths, kind="stable"))
-        for users in order.split(HISTORIES_AT_ONCE):
-            batch = history_batch(histories.take(users.numpy()), self.processor)
-            batch = {name: values.to(self.model.device) for name, values in batch.items()}
-            parts.append(self.model.user_states(**batch).float().cpu())
-        return torch.cat(parts)[order.argsort()]
+            parts.append(read({name: v.to(self.model.device) for name, v in batch.items()}, chosen).float())
+        found = torch.cat(parts)
+        return found[order.argsort().to(found.device)]
 
 
 class LLM4RecTrainer(SFTTrainer):

@@ -14,11 +14,22 @@ NAME = "experiment"
 app = typer.Typer(name=NAME, help="Sweeps that answer one question with a table and a plot.", no_args_is_help=True)
 
 
+ModelArgument = Annotated[str, typer.Argument(help="Model folder or Hub id; it is not changed.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for tables, plots and trained models.")]
+PartOption = Annotated[
+    str, typer.Option("--part", help="Events to judge on: validation, to choose by, or test, to report.")
+]
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Recipe of the models: a name or a YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", "-s", help="`section.field=value` of the recipe; repeatable.")
+]
+
+
 @app.command("retrieval-sweep")
 def retrieval_sweep_command(
-    model: Annotated[str, typer.Argument(help="Model folder or Hub id; it is not changed.")],
+    model: ModelArgument,
     data: Annotated[Path, typer.Argument(help="Prepared data set the model was trained on.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and the plot.")],
+    output: OutputOption,
     k: Annotated[
         list[int] | None,
         typer.Option("--k", min=1, help="Retrieved items per source; repeatable. Default: 3 5 10 20."),
@@ -61,20 +72,11 @@ def retrieval_sweep_command(
     console.result(result)
 
 
-PartOption = Annotated[
-    str, typer.Option("--part", help="Events to judge on: validation, to choose by, or test, to report.")
-]
-RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="Recipe of the models: a name or a YAML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", "-s", help="`section.field=value` of the recipe; repeatable.")
-]
-
-
 @app.command("popularity-sweep")
 def popularity_sweep_command(
-    model: Annotated[str, typer.Argument(help="Model folder or Hub id; it is not changed.")],
+    model: ModelArgument,
     data: Annotated[Path, typer.Argument(help="Prepared data set the model was trained on.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the table and the plot.")],
+    output: OutputOption,
     strengths: Annotated[
         list[float] | None,
         typer.Option("--strength", help="γ′; repeatable. Default: nine steps of 0.1 down from the γ of training."),
@@ -104,7 +106,7 @@ def popularity_sweep_command(
 @app.command("fairness-sweep")
 def fairness_sweep_command(
     data: Annotated[Path, typer.Argument(help="Prepared data set whose users have a sensitive attribute.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models, the table and the plot.")],
+    output: OutputOption,
     strengths: Annotated[
         list[float] | None, typer.Option("--strength", min=0, help="λ; repeatable. Default: 0 0.1 0.5 1.")
     ] = None,
@@ -149,7 +151,7 @@ def fairness_sweep_command(
 @app.command("propensity-sensitivity")
 def propensity_sensitivity_command(
     data: Annotated[Path, typer.Argument(help="Prepared data set.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the models, the table and the plot.")],
+    output: OutputOption,
     propensities: Annotated[
         list[str] | None,
         typer.Option("--propensity", help="Repeatable. Default: popularity logistic factorisation."),

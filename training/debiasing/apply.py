@@ -147,12 +147,9 @@ def estimate_propensities(name: str, data: PreparedData, train: Interactions) ->
     """
     arguments: dict[str, Any] = {}
     if name == "logistic":
-        arguments = {
-            "user_features": user_features(data),
-            "item_features": item_features(data),
-            "log_popularity": True,
-            "crosses": user_features(data) is not None,
-        }
+        users, items = user_features(data), item_features(data)
+        arguments = {"user_features": users, "item_features": items, "log_popularity": True}
+        arguments["crosses"] = users is not None and items is not None
     return make_propensity(name, **arguments).fit(train)
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ..propensity.inverse_weights import check_propensities, effective_sample_size
-from .intervals import bootstrap_interval
+from .intervals import Interval, bootstrap_interval
 
 
 @dataclass(frozen=True)
@@ -117,16 +117,8 @@ def self_normalised_estimate(
     counted = weights > 0
     interval = bootstrap_interval(log["rewards"][counted], weights[counted], confidence, resamples, seed)
     errors = weights * (log["rewards"] - interval.mean)
-    return OffPolicyEstimate(
-        value=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        standard_error=float(np.sqrt(errors @ errors) / weights.sum()),
-        effective_sample_size=effective_sample_size(weights),
-        mean_weight=float(log["weights"].mean()),
-        rounds=len(weights),
-        confidence=confidence,
-    )
+    error = float(np.sqrt(errors @ errors) / weights.sum())
+    return _estimate(interval, error, weights, log["weights"])
 
 
 def doubly_robust_estimate(
@@ -166,15 +158,19 @@ def _mean_of(
 ) -> OffPolicyEstimate:
     """The estimate that is a mean over rounds."""
     interval = bootstrap_interval(terms, None, confidence, resamples, seed)
+    return _estimate(interval, float(terms.std() / np.sqrt(len(terms))), weights, unclipped)
+
+
+def _estimate(interval: Interval, error: float, weights: np.ndarray, unclipped: np.ndarray) -> OffPolicyEstimate:
     return OffPolicyEstimate(
         value=interval.mean,
         low=interval.low,
         high=interval.high,
-        standard_error=float(terms.std() / np.sqrt(len(terms))),
+        standard_error=error,
         effective_sample_size=effective_sample_size(weights),
         mean_weight=float(unclipped.mean()),
-        rounds=len(terms),
-        confidence=confidence,
+        rounds=len(weights),
+        confidence=interval.confidence,
     )
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from ...configuration.recipe import Recipe
+from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from ..build import split_of
 from ..data.prepared import PreparedData
 from ..debiasing.apply import sensitive_labels
 from ..evaluation.leakage_probe import leakage
 from ..evaluation.ranking_evaluator import RankingEvaluator
 from ..evaluation.report import git_commit, machine_description
+from ..load import load_recommender
 from ..trainer import ModelScorer
 from .outputs import write_plot, write_table
 from .trained_variants import MODELS, trained_variant
@@ -52,7 +54,8 @@ def fairness_sweep(
 
     Returns:
         JSON-ready: `rows`, one per λ, with accuracy, `parity_gap@10` (what groups are shown), `ndcg_gap@10` (how well
-        they are served) and `probe_auc` (what their states give away); and what identifies the run.
+        they are served) and `probe/auc` (what their states give away); `start`, the same of the
+        model that training goes on from, or `None`; and what identifies the run.
 
     Raises:
         ValueError: if an attribute or column is missing, or a folder holds a model of another recipe.
@@ -85,6 +88,17 @@ def fairness_sweep(
         item_counts=split.train.item_counts(),
         progress=progress,
     )
+
+    def judged(model: LLM4RecForCausalLM, processor: LLM4RecProcessor) -> dict[str, float]:
+        scorer = ModelScorer(model, processor)
+        result = evaluator.evaluate(scorer)
+        probe = leakage(scorer.states(cases.histories).cpu().numpy(), labels[cases.users], recipe.training.seed)
+        found = {f"filtered/{name}": result.metrics.get(f"filtered/{name}", float("nan")) for name in METRICS}
+        if np.isnan(found["filtered/parity_gap@10"]):
+            found.pop("filtered/parity_gap@10")
+        return found | {f"probe/{name}": value for name, value in probe.to_dict().items()}
+
+    start = judged(*load_recommender(recipe.model.start_from)) if recipe.model.start_from else None
     rows: list[dict[str, Any]] = []
     for strength in strengths:
         say(f"λ = {strength:g}")
@@ -96,19 +110,12 @@ def fairness_sweep(
             say,
             progress,
         )
-        scorer = ModelScorer(model, processor)
-        result = evaluator.evaluate(scorer)
-        probe = leakage(scorer.states(cases.histories).numpy(), labels[cases.users], recipe.training.seed)
-        row: dict[str, Any] = {"strength": strength}
-        row |= {f"filtered/{name}": result.metrics.get(f"filtered/{name}", float("nan")) for name in METRICS}
-        row |= {f"probe/{name}": value for name, value in probe.to_dict().items()}
+        row = {"strength": strength} | judged(model, processor)
         rows.append(row)
         say(
-            f"λ {strength:g}: NDCG@10 {row['filtered/ndcg@10']:.4f}, parity gap {row['filtered/parity_gap@10']:.4f}, "
-            f"probe AUC {row['probe/auc']:.3f}"
+            f"λ {strength:g}: NDCG@10 {row['filtered/ndcg@10']:.4f}, parity gap "
+            f"{row.get('filtered/parity_gap@10', float('nan')):.4f}, probe AUC {row['probe/auc']:.3f}"
         )
-        if categories is None or np.isnan(row["filtered/parity_gap@10"]):
-            row.pop("filtered/parity_gap@10")
     result = {
         "experiment": "fairness-sweep",
         "dataset": data.schema.source or data.folder.name,
@@ -119,6 +126,7 @@ def fairness_sweep(
         "commit": git_commit(),
         "machine": machine_description(),
         "recipe": recipe.to_dict(),
+        "start": start,
         "rows": rows,
     }
     write_table(output, "fairness-sweep", result)
