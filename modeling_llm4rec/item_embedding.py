@@ -90,9 +90,41 @@ class ItemEmbedding(nn.Module):
         present = self.present[items]
         if self.training and self.id_dropout > 0:
             present = self._hide_ids(present)
-        tokens = [
-            F.dropout(self._token(index, items), self.dropout, self.training) for index in range(len(self.modalities))
-        ]
+        return self._fused([self._token(index, items) for index in range(len(self.modalities))], present)
+
+    def embed_without(
+        self, items: torch.Tensor, modalities: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What would be the embeddings of `items` if less were known of them.
+
+        Args:
+            items: (n,) item indices.
+            modalities: (n,) index of the modality that is hidden from each; -1: none.
+            values: (n,) the one value of a categorical modality that is hidden; 0: the modality as a whole.
+
+        Returns:
+            embeddings (n, hidden), and (n, modalities) bool what is left. Where nothing is left the embedding says
+            nothing.
+        """
+        present = self.present[items].clone()
+        rows, whole = torch.arange(len(items), device=items.device), values == 0
+        hidden = whole & (modalities >= 0)
+        present[rows[hidden], modalities[hidden]] = False
+        tokens = []
+        for index, modality in enumerate(self.modalities):
+            if modality.kind not in {"categorical", "words"}:
+                tokens.append(self._token(index, items))
+                continue
+            known = self.stored_feature(index)[items]
+            out = (modalities == index) & ~whole
+            known = known.masked_fill(out.unsqueeze(1) & (known == values.unsqueeze(1)), 0)
+            present[:, index] &= (known > 0).any(-1)
+            tokens.append(self.encoders[_key(index)](known))
+        return self._fused(tokens, present)[0], present
+
+    def _fused(self, tokens: list[torch.Tensor], present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (n, hidden) and α (n, modalities) of modality tokens."""
+        tokens = [F.dropout(token, self.dropout, self.training) for token in tokens]
         if self.fusion is None:
             embedding, alpha = tokens[0] * present, present.to(tokens[0].dtype)
         else:

@@ -22,6 +22,7 @@ from transformers.utils import is_faiss_available
 from .adapter_checkpoint import is_adapter, load_adapter
 from .adversary import SensitiveAttributeAdversary
 from .configuration_llm4rec import FairnessConfig, LLM4RecConfig, PopularityConfig
+from .counterfactuals import ExplanationMixin
 from .event_embedding import EventEmbedding
 from .fusion import AdaptiveFusion, CrossModalAttention
 from .item_embedding import FusionReport, ItemEmbedding
@@ -331,7 +332,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         return ItemRows(self.item_embedding(unique), unique)
 
 
-class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMixin, GenerationMixin):
+class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMixin, ExplanationMixin, GenerationMixin):
     """The recommender: backbone, item embedding and a head over text tokens and items.
 
     Example:
@@ -625,6 +626,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
         retrieval: bool = True,
         popularity: float | torch.Tensor | None = None,
         request_time: torch.LongTensor | None = None,
+        explain: bool = False,
     ) -> RecommendOutput:
         """The k best items for each history, in one forward pass.
 
@@ -644,9 +646,10 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
                 `config.popularity.serving_strength`. Needs a model with a popularity prior.
             request_time: (batch,) unix seconds now, for the decay of the memory's entries and for popularity; by
                 default unknown, and popularity the latest.
+            explain: also say why, see `explain`; costs about as much as a handful of recommendations.
 
         Returns:
-            [`RecommendOutput`] with `items` and `scores`, both (batch, k).
+            [`RecommendOutput`] with `items` and `scores`, both (batch, k), and `explanations` if asked for.
 
         Raises:
             ImportError: with `exact=False` without faiss.
@@ -675,25 +678,39 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
         states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids, item_rows=ItemRows(table))
         context = self.retrieve(states, input_ids, request_time) if retrieval else None
         read = self.condition(states, table, context)
-        if not exact:
+        if exact:
+            parts = []
+            for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
+                scores = self._scores(read.rows(rows), table, input_ids[rows])
+                if bias is not None:
+                    scores = scores + bias.rows(rows)
+                scores = exclude(scores, _rows(allow, rows), _rows(deny, rows))
+                if filter_seen:
+                    scores = exclude_seen(scores, seen[rows])
+                parts.append(top_k(scores, k))
+            items, scores = (torch.cat([getattr(part, name) for part in parts]) for name in ("items", "scores"))
+            best = RecommendOutput(items, scores, context)
+        else:
             found = self.model.item_index().search(read.states, CANDIDATES_PER_ITEM * k + seen.shape[1])
             best = self._best_of(found, read, table, seen, k)
-            if was_training:
-                self.train()
-            return best
-        parts = []
-        for rows in torch.arange(batch).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
-            scores = self._scores(read.rows(rows), table, input_ids[rows])
-            if bias is not None:
-                scores = scores + bias.rows(rows)
-            scores = exclude(scores, _rows(allow, rows), _rows(deny, rows))
-            if filter_seen:
-                scores = exclude_seen(scores, seen[rows])
-            parts.append(top_k(scores, k))
+        if explain:
+            best.explanations = self.explain(
+                input_ids,
+                attention_mask,
+                rating_ids,
+                time_gap_ids,
+                seen_items,
+                items=best.items,
+                filter_seen=filter_seen,
+                allow=allow,
+                deny=deny,
+                retrieval=retrieval,
+                popularity=popularity,
+                request_time=request_time,
+            )
         if was_training:
             self.train()
-        items, scores = (torch.cat([getattr(part, name) for part in parts]) for name in ("items", "scores"))
-        return RecommendOutput(items, scores, context)
+        return best
 
     def _best_of(
         self, found: torch.Tensor, read: Conditioned, table: torch.Tensor, seen: torch.Tensor, k: int
@@ -734,7 +751,11 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
             item_rows=item_rows,
             use_cache=False,
         )
-        states = outputs.last_hidden_state
+        return self._last_states(outputs.last_hidden_state, attention_mask)
+
+    @staticmethod
+    def _last_states(states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """States (batch, hidden) of the last tokens among states (batch, length, hidden)."""
         if attention_mask is None:
             return states[:, -1]
         positions = torch.arange(states.shape[1], device=states.device)

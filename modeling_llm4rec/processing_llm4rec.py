@@ -20,6 +20,9 @@ from transformers.utils import cached_file
 from .catalog import Catalog, columns_of
 from .context_text import render_context
 from .event_embedding import rating_ids, time_gap_ids
+from .evidence import Explanation
+from .explanation_record import ExplanationRecorder
+from .explanation_text import render_html, render_text
 from .item_features import ItemFeaturizer, ModalityStatistics
 from .recommendation import RecommendOutput
 from .retrieved_context import RetrievedContext
@@ -333,6 +336,63 @@ class LLM4RecProcessor(ProcessorMixin):
                 ]
             )
         return decoded
+
+    def decode_explanations(
+        self, explanations: RecommendOutput | list[list[Explanation]]
+    ) -> list[list[dict[str, Any]]]:
+        """Explanations as records: plain JSON values with the names that people know.
+
+        Args:
+            explanations: the output of `recommend(…, explain=True)`, or of `explain`.
+
+        Returns:
+            per user a list of records, see [`ExplanationRecorder`].
+
+        Raises:
+            ValueError: if the output holds no explanations.
+        """
+        recommended = isinstance(explanations, RecommendOutput)
+        if recommended:
+            explanations = explanations.explanations
+        if explanations is None:
+            raise ValueError("The output holds no explanations; call `recommend(…, explain=True)`.")
+        modalities = self._featurizer.modality_configs(len(self.catalog))
+        recorder = ExplanationRecorder(self.catalog, modalities, self._featurizer.statistics)
+        return [[recorder.record(explanation, recommended) for explanation in user] for user in explanations]
+
+    def render_explanations(
+        self,
+        explanations: RecommendOutput | list[list[Explanation]] | list[list[dict[str, Any]]],
+        style: str = "short",
+        language: str = "en",
+        markup: str = "text",
+    ) -> list[list[str]]:
+        """Explanations in words.
+
+        Args:
+            explanations: the output of `recommend(…, explain=True)`, of `explain`, or records of them.
+            style: one of `short`, `detailed`, `contrastive` (rather than the next item of the list), `sceptical`.
+            language: `en`, `de`, or what was added to `explanation_messages.MESSAGES`.
+            markup: `text` or `html`, where every name is escaped.
+
+        Returns:
+            per user a text for each item.
+
+        Raises:
+            ValueError: if there is no such style, language or markup, or the output holds no explanations.
+        """
+        renderers = {"text": render_text, "html": render_html}
+        if markup not in renderers:
+            raise ValueError(f"render_explanations got markup={markup!r}, expected text or html.")
+        made = isinstance(explanations, list) and all(isinstance(r, dict) for user in explanations for r in user)
+        records = explanations if made else self.decode_explanations(explanations)
+        return [
+            [
+                renderers[markup](record, style, language, next(iter(user[place + 1 :] or user[:place][-1:]), None))
+                for place, record in enumerate(user)
+            ]
+            for user in records
+        ]
 
     def batch_decode(self, sequences: Any, **kwargs: Any) -> list[str]:
         """Text of token ids; item tokens come back as `<|item:ID|>` placeholders."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers import LogitsProcessor
 
+from .evidence import Explanation
 from .retrieved_context import RetrievedContext
 
 
@@ -22,11 +23,13 @@ class RecommendOutput:
             its scores as `items.scores`, so that `processor.decode_items(out.items)` can show them.
         scores: (batch, k) float log-odds scores (unnormalised logits); -inf where `items` is -1.
         retrieved: what the memory found for the users, with its scores in parts; `None` without a memory.
+        explanations: per user the [`Explanation`] of each item, best first, if they were asked for.
     """
 
     items: torch.Tensor
     scores: torch.Tensor
     retrieved: RetrievedContext | None = None
+    explanations: list[list[Explanation]] | None = None
 
     def __post_init__(self) -> None:
         self.items.scores = self.scores
