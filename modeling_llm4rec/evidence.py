@@ -1,6 +1,7 @@
 """Evidence: what moved the score of a recommended item, each piece with the effect that was measured.
 
-Made by `counterfactuals.py`, which takes each piece away and scores again; the processor turns it into words.
+Made by `explanation.py` from what `counterfactuals.py` measures by taking each piece away and scoring again; the
+processor turns it into words.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Evidence:
             with items of the history; `modality`, one of the item's modalities as a whole; `retrieved`, what one
             source of the memory found for this item; `popularity`, the popularity that serving adds (γ′).
         effect: in nats.
+        score_change: fall of the raw score without it; scores are compared within one ranking only.
         rank_without: place of the item without it; 1 is the best.
         item: history: index of the item.
         modality: attribute, modality: its index in `config.modalities`.
@@ -38,6 +40,7 @@ class Evidence:
 
     kind: str
     effect: float
+    score_change: float
     rank_without: int
     item: int | None = None
     modality: int | None = None

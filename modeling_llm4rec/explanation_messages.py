@@ -42,7 +42,7 @@ ENGLISH = {
     "name_popularity": "the weight of popularity",
     # Sentences.
     "recommended": "{title} is recommended {reasons}.",
-    "ranked": "{title} stands at place {rank} {reasons}.",
+    "ranked": "{title} stands at place {rank}, and not lower, {reasons}.",
     "recommended_without_reason": "{title} is recommended, but no single reason stands out.",
     "ranked_without_reason": "{title} stands at place {rank}; no single reason speaks for it.",
     "recommended_to_a_stranger": "{title} is recommended {reasons}; nothing is known of you yet.",
@@ -97,7 +97,7 @@ GERMAN = {
     "name_retrieved_metadata": "die Beschreibung der Artikel deines Verlaufs",
     "name_popularity": "das Gewicht der Beliebtheit",
     "recommended": "{title} wird empfohlen, {reasons}.",
-    "ranked": "{title} steht auf Platz {rank}, {reasons}.",
+    "ranked": "{title} steht auf Platz {rank} und nicht tiefer, {reasons}.",
     "recommended_without_reason": "{title} wird empfohlen, doch kein einzelner Grund ragt heraus.",
     "ranked_without_reason": "{title} steht auf Platz {rank}; kein einzelner Grund spricht dafür.",
     "recommended_to_a_stranger": "{title} wird empfohlen, {reasons}; über dich ist noch nichts bekannt.",

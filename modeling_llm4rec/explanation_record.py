@@ -43,6 +43,7 @@ class ExplanationRecorder:
         self.catalog = catalog
         self.modalities = list(modalities)
         self.statistics = {one.name: one for one in statistics}
+        self._names: dict[int, dict[str, str]] = {}
 
     def record(self, explanation: Explanation, recommended: bool) -> dict[str, Any]:
         """One explanation as plain values.
@@ -50,8 +51,9 @@ class ExplanationRecorder:
         Returns:
             `item_id title rank score probability recommended excluded`; `history`: `items measured effect factor
             strength rank_without`, or `None` for a user of whom nothing is known; `alpha`: weight of each modality;
-            `evidence`: per piece `kind effect factor strength rank_without` and what it names, strongest support
-            first. `effect` is in nats, `factor` is exp(effect): how many times as probable the piece makes the item.
+            `evidence`: per piece `kind effect score_change factor strength rank_without` and what it names, strongest
+            support first. `effect` is in nats, `factor` is exp(effect): how many times as probable the piece makes
+            the item.
         """
         alpha = {
             name_of(self.modalities[piece.modality].name): piece.alpha
@@ -84,6 +86,7 @@ class ExplanationRecorder:
         out: dict[str, Any] = {
             "kind": piece.kind,
             "effect": piece.effect,
+            "score_change": piece.score_change,
             "factor": factor_of(piece.effect),
             "strength": strength_of(piece.effect),
             "rank_without": piece.rank_without,
@@ -108,13 +111,19 @@ class ExplanationRecorder:
         return out
 
     def _item(self, index: int) -> dict[str, str]:
-        item_id = self.catalog.item_ids[index]
-        return {"item_id": item_id, "title": name_of(self.catalog.title(index)) or name_of(item_id)}
+        if index not in self._names:
+            item_id = self.catalog.item_ids[index]
+            title = name_of(self.catalog.title(index)) or name_of(item_id)
+            self._names[index] = {"item_id": item_id, "title": title}
+        return self._names[index]
 
 
 def name_of(text: Any) -> str:
     """One short line of visible characters, without double quotation marks: those are ours."""
-    text = unicodedata.normalize("NFC", str(text)[: 20 * MAX_NAME])
+    text = str(text)
+    if len(text) <= MAX_NAME and text.isascii() and text.isprintable() and '"' not in text:
+        return " ".join(text.split())  # nearly every name
+    text = unicodedata.normalize("NFC", text[: 20 * MAX_NAME])
     text = "".join(" " if unicodedata.category(mark)[0] in "CZ" else mark for mark in text).translate(_QUOTES)
     text = " ".join(text.split())
     return text if len(text) <= MAX_NAME else text[: MAX_NAME - 1].rstrip() + "…"

@@ -83,6 +83,11 @@ def render_html(
     return f'<div class="llm4rec-explanation"><p>{text}</p>' + (f"<ul>{rows}</ul>" if rows else "") + "</div>"
 
 
+def evidence_name(piece: dict[str, Any], language: str = "en") -> str:
+    """What a piece of evidence of a record is called, for tables and charts."""
+    return _name(piece, _Words(language))
+
+
 def reasons_for(record: dict[str, Any], most: int) -> list[dict[str, Any]]:
     """The pieces of evidence that speak for an item and are worth naming, at most `most`.
 
@@ -272,4 +277,4 @@ def _sceptical(record: dict[str, Any], words: _Words) -> str:
     return text
 
 
-__all__ = ["REASONS", "STYLES", "reasons_for", "render_html", "render_text"]
+__all__ = ["REASONS", "STYLES", "evidence_name", "reasons_for", "render_html", "render_text"]

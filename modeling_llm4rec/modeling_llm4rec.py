@@ -22,8 +22,8 @@ from transformers.utils import is_faiss_available
 from .adapter_checkpoint import is_adapter, load_adapter
 from .adversary import SensitiveAttributeAdversary
 from .configuration_llm4rec import FairnessConfig, LLM4RecConfig, PopularityConfig
-from .counterfactuals import ExplanationMixin
 from .event_embedding import EventEmbedding
+from .explanation import ExplanationMixin
 from .fusion import AdaptiveFusion, CrossModalAttention
 from .item_embedding import FusionReport, ItemEmbedding
 from .item_index import ItemIndex
@@ -290,11 +290,7 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         if inputs_embeds is None:
-            inputs_embeds = self._embed_tokens(input_ids, item_rows)
-            events = self.event_embedding(rating_ids, time_gap_ids)
-            if events is not None:
-                inputs_embeds = inputs_embeds + events.to(inputs_embeds.dtype)
-            inputs_embeds = self.event_dropout(inputs_embeds)
+            inputs_embeds = self.event_dropout(self.embed_events(input_ids, rating_ids, time_gap_ids, item_rows))
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -inputs_embeds.shape[1] :]
         outputs = self.language_model(
@@ -307,6 +303,18 @@ class LLM4RecModel(LLM4RecPreTrainedModel):
         if self.state_eraser is not None:
             outputs.last_hidden_state = self.state_eraser(outputs.last_hidden_state, state_labels)
         return outputs
+
+    def embed_events(
+        self,
+        input_ids: torch.Tensor,
+        rating_ids: torch.Tensor | None = None,
+        time_gap_ids: torch.Tensor | None = None,
+        item_rows: ItemRows | None = None,
+    ) -> torch.Tensor:
+        """(batch, length, hidden) what the backbone reads: tokens, and what else is known of each event."""
+        embeds = self._embed_tokens(input_ids, item_rows)
+        events = self.event_embedding(rating_ids, time_gap_ids)
+        return embeds if events is None else embeds + events.to(embeds.dtype)
 
     def _embed_tokens(self, input_ids: torch.Tensor, item_rows: ItemRows | None) -> torch.Tensor:
         items = input_ids - self.config.text_vocab_size
@@ -707,6 +715,7 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
                 retrieval=retrieval,
                 popularity=popularity,
                 request_time=request_time,
+                states=states,
             )
         if was_training:
             self.train()
@@ -751,10 +760,10 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
             item_rows=item_rows,
             use_cache=False,
         )
-        return self._last_states(outputs.last_hidden_state, attention_mask)
+        return self.last_states(outputs.last_hidden_state, attention_mask)
 
     @staticmethod
-    def _last_states(states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    def last_states(states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """States (batch, hidden) of the last tokens among states (batch, length, hidden)."""
         if attention_mask is None:
             return states[:, -1]

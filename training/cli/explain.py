@@ -1,0 +1,102 @@
+"""`llm4rec explain`: why an item is recommended, or why it is not."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from .console import Console, JsonOption, plain, quiet_libraries
+from .histories import (
+    DataOption,
+    HistoryOption,
+    LanguageOption,
+    PopularityOption,
+    RetrievalOption,
+    StyleOption,
+    UserOption,
+    check_whose,
+    events_of,
+    ids_of,
+)
+
+NAME = "explain"
+SHOWN = 8
+NAME_WIDTH = 60
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
+    item: Annotated[
+        list[str] | None,
+        typer.Option(help="Item ids to explain, comma-separated; repeatable. Default: what would be recommended."),
+    ] = None,
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data: DataOption = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Without --item: how many recommendations to explain.")] = 3,
+    retrieval: RetrievalOption = True,
+    popularity: PopularityOption = None,
+    style: StyleOption = "detailed",
+    language: LanguageOption = "en",
+    as_json: JsonOption = False,
+) -> None:
+    """Explain the place of items for a history: each reason was taken away and the item scored again.
+
+    An item that is not recommended is set against the best one that is: why not this, but that.
+    """
+    check_whose(history, user, data)
+    console = Console(as_json)
+    quiet_libraries()
+    import torch
+
+    from ...modeling_llm4rec.explanation_text import render_text
+    from ..load import load_recommender
+
+    recommender, processor = load_recommender(model, retrieval)
+    catalog = processor.catalog
+    events = events_of(history, user, data, catalog)
+    wanted = ids_of(item, catalog)
+    batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")
+    best = recommender.recommend(**batch, k=k, popularity=popularity)
+    asked = catalog.indices(wanted) if wanted else [one for one in best.items[0].tolist() if one >= 0]
+    rival = [one for one in best.items[0].tolist()[:1] if one >= 0 and wanted]
+    records = processor.decode_explanations(
+        recommender.explain(**batch, items=torch.tensor([asked + rival]), popularity=popularity)
+    )[0]
+    against = records.pop() if rival else None
+    explained = []
+    for place, record in enumerate(records):
+        other = against if against is not None else next(iter(records[place + 1 :] or records[:place][-1:]), None)
+        text = render_text(record, style, language, other)
+        why_not = ""
+        if against is not None and record["item_id"] != against["item_id"] and not record["excluded"]:
+            why_not = render_text(against, "contrastive", language, record)
+        explained.append({"text": text, "why_not": why_not or None, **record})
+        console.say(text)
+        if why_not and style != "contrastive":
+            console.say(why_not)
+        _show(record, language, console)
+        console.say()
+    if not explained:
+        console.say("No item is left to recommend: all are in the history.")
+    console.result({"history": events["histories"], "explanations": explained})
+
+
+def _show(record: dict[str, Any], language: str, console: Console) -> None:
+    """The strongest evidence as a table."""
+    from ...modeling_llm4rec.explanation_text import evidence_name
+
+    pieces = sorted(record["evidence"], key=lambda piece: -abs(piece["effect"]))[:SHOWN]
+    rows = [
+        [
+            plain(evidence_name(piece, language), NAME_WIDTH),
+            piece["effect"],
+            f"{piece['factor']:.2f}",
+            f"{record['rank']:,} → {piece['rank_without']:,}",
+            "" if piece.get("alpha") is None else f"{piece['alpha']:.2f}",
+        ]
+        for piece in pieces
+    ]
+    if rows:
+        console.table(["reason", "effect", "times as likely", "place with → without", "α"], rows)

@@ -1,0 +1,74 @@
+"""Whose history a command speaks of: item ids on the command line, or a user of a prepared data set.
+
+Used by the commands that ask a model about one user.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+HistoryOption = Annotated[
+    list[str] | None, typer.Option(help="Item ids in time order, separated by commas; repeatable.")
+]
+UserOption = Annotated[str | None, typer.Option(help="Take the history of this user of `--data`.")]
+DataOption = Annotated[Path | None, typer.Option(help="Prepared data set of `--user`.")]
+StyleOption = Annotated[str, typer.Option(help="short, detailed, contrastive or sceptical.")]
+LanguageOption = Annotated[str, typer.Option(help="Language of explanations: en or de.")]
+RetrievalOption = Annotated[
+    bool, typer.Option("--retrieval/--no-retrieval", help="Load and ask the model's memory, if it has one.")
+]
+PopularityOption = Annotated[
+    float | None,
+    typer.Option(help="γ′, weight of popularity: 0 takes it out, more puts it in. Default: the model's."),
+]
+
+
+def check_whose(history: list[str] | None, user: str | None, data: Path | None) -> None:
+    """Raise `typer.BadParameter` where a user is named by halves, or beside a history."""
+    if (user is None) != (data is None):
+        raise typer.BadParameter("--user and --data go together: the history is read from the prepared data set.")
+    if user is not None and history:
+        raise typer.BadParameter("Give either --history or --user, not both.")
+
+
+def events_of(history: list[str] | None, user: str | None, data: Path | None, catalog: Any) -> dict[str, list[Any]]:
+    """`histories`, and `ratings` and `timestamps` where they are known, of one user.
+
+    Raises:
+        ValueError: if the data set has no such user; names the nearest.
+    """
+    return {"histories": ids_of(history, catalog)} if user is None else _events_of_user(user, data)
+
+
+def ids_of(values: list[str] | None, catalog: Any) -> list[str]:
+    """Item ids as given on the command line, one by one or separated by commas."""
+    ids = []
+    for value in values or []:
+        # An id may hold a comma itself.
+        ids += [value] if value in catalog else [part.strip() for part in value.split(",") if part.strip()]
+    return ids
+
+
+def _events_of_user(user: str, folder: Path | None) -> dict[str, list[Any]]:
+    import numpy as np
+
+    from ..data.prepared import PreparedData
+
+    data = PreparedData.load(folder)
+    rows = np.flatnonzero((data.users["user_id"] == user).to_numpy())
+    if not len(rows):
+        near = difflib.get_close_matches(user, data.users["user_id"].to_list()[:50_000], n=3, cutoff=0.0)
+        raise ValueError(f"{folder} has no user {user!r}. Nearest known: {', '.join(near)}.")
+    events = slice(*data.interactions.offsets[rows[0] : rows[0] + 2])
+    found: dict[str, list[Any]] = {
+        "histories": data.items["item_id"].gather(data.interactions.items[events]).to_list()
+    }
+    if data.interactions.ratings is not None:
+        found["ratings"] = data.interactions.ratings[events].tolist()
+    if data.interactions.timestamps is not None:
+        found["timestamps"] = data.interactions.timestamps[events].tolist()
+    return found
