@@ -1,6 +1,8 @@
 """Catalog: the human side of the items — ids, titles, raw fields — in the order of the model's item indices.
 
-Held by the processor and saved as `catalog.parquet`; the model's side of the same items is its feature buffers.
+Held by the processor and saved as `catalog.parquet`, which needs pyarrow to be written and, for columns of strings,
+numbers and lists of them, nothing but numpy to be read (`parquet_tables.py`). The model's side of the items is its
+feature buffers.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from .parquet_tables import read_table, write_table
 
 ID_COLUMN = "item_id"
 TITLE_COLUMN = "title"
@@ -131,25 +135,19 @@ class Catalog:
         self._add_to_index(new.item_ids)
 
     def save(self, path: str | Path) -> None:
-        """Write the catalog as Parquet."""
-        pyarrow, parquet = _pyarrow()
-        parquet.write_table(pyarrow.table(self.columns), path)
+        """Write the catalog as Parquet. Raises `ImportError` without pyarrow."""
+        write_table(self.columns, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Catalog:
-        """Read a catalog from Parquet."""
-        _, parquet = _pyarrow()
-        return cls(parquet.read_table(path).to_pydict())
+        """Read a catalog from Parquet.
+
+        Raises:
+            ImportError: without pyarrow, if it holds what only pyarrow can read.
+            ValueError: if the file is damaged.
+        """
+        return cls(read_table(path))
 
 
 def _id(value: Any) -> str:
     return "" if value is None else str(value).strip()
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("Reading or writing catalog.parquet needs pyarrow: `pip install pyarrow`.") from error
-    return pyarrow, pyarrow.parquet

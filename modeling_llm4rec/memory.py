@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .configuration_llm4rec import RetrievalConfig
+from .parquet_tables import read_arrays, write_table
 from .retrieved_context import RetrievedContext
 from .transition_memory import TransitionMemory
 from .vector_index import VectorIndex
@@ -235,7 +236,6 @@ class RetrievalMemory:
         """
         from safetensors.torch import save_file
 
-        pyarrow, parquet = _pyarrow()
         folder = Path(folder) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         columns = self.transitions.columns()
@@ -258,7 +258,7 @@ class RetrievalMemory:
                 if kinds[name] != "exact":
                     written.append(f"{name}.faiss")
         for file, table in tables.items():
-            parquet.write_table(pyarrow.table(table), folder / f"{file}{UNFINISHED}")
+            write_table(table, folder / f"{file}{UNFINISHED}")
         contiguous = {name: values.contiguous() for name, values in tensors.items()}
         save_file(contiguous, folder / f"keys.safetensors{UNFINISHED}")
         for file in written:
@@ -349,8 +349,7 @@ _ADVICE = (
 
 
 def _columns(path: str | Path) -> dict[str, torch.Tensor]:
-    table = _pyarrow()[1].read_table(path, memory_map=True)
-    return {name: torch.from_numpy(table[name].to_numpy().copy()) for name in table.column_names}
+    return {name: torch.from_numpy(values) for name, values in read_arrays(path).items()}
 
 
 def _sha256(path: str | Path) -> str:
@@ -363,15 +362,6 @@ def _digest(file: Any) -> str:
     for block in iter(lambda: file.read(2**20), b""):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError("A memory is kept in Parquet, which needs pyarrow: `pip install pyarrow`.") from error
-    return pyarrow, pyarrow.parquet
 
 
 __all__ = ["DamagedMemoryError", "RetrievalMemory"]
