@@ -82,14 +82,30 @@ def __dir__() -> list[str]:
 
 
 def register_auto_classes() -> None:
-    """Teach `AutoConfig`, `AutoModel`, `AutoModelForCausalLM` and `AutoProcessor` the model type `llm4rec`."""
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor
+    """Teach the Auto classes the model type `llm4rec`: configuration, models and processor.
 
-    from .modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecModel, LLM4RecProcessor
+    What is taught here comes before the code that a checkpoint carries, so that is never run where this package is.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoProcessor,
+    )
+
+    from .modeling_llm4rec import (
+        LLM4RecConfig,
+        LLM4RecForCausalLM,
+        LLM4RecForRelevance,
+        LLM4RecModel,
+        LLM4RecProcessor,
+    )
 
     AutoConfig.register(LLM4RecConfig.model_type, LLM4RecConfig, exist_ok=True)
     AutoModel.register(LLM4RecConfig, LLM4RecModel, exist_ok=True)
     AutoModelForCausalLM.register(LLM4RecConfig, LLM4RecForCausalLM, exist_ok=True)
+    AutoModelForSequenceClassification.register(LLM4RecConfig, LLM4RecForRelevance, exist_ok=True)
     AutoProcessor.register(LLM4RecConfig, LLM4RecProcessor, exist_ok=True)
 
 

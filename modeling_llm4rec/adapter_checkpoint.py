@@ -47,7 +47,8 @@ def load_adapter(cls: type, name: str | os.PathLike, config: Any, kwargs: dict[s
     is_trainable, with_info = kwargs.pop("is_trainable", False), kwargs.pop("output_loading_info", False)
     for key in ("adapter_kwargs", "adapter_name", "trust_remote_code", "_from_auto", "_commit_hash"):
         kwargs.pop(key, None)
-    if not isinstance(config, LLM4RecConfig):
+    # Not by `isinstance`: as remote code, the configuration's module is loaded twice.
+    if getattr(config, "model_type", None) != LLM4RecConfig.model_type:
         where = name if config is None else config
         config, kwargs = LLM4RecConfig.from_pretrained(where, return_unused_kwargs=True, **hub, **kwargs)
     backbone = config.backbone_name_or_path

@@ -421,6 +421,9 @@ def _section(kind: type, values: dict[str, Any], name: str) -> Any:
     return kind(**values)
 
 
+# A checkpoint carries these modules, for readers who have transformers and not this package.
+LLM4RecConfig.register_for_auto_class()
+
 __all__ = [
     "FORMAT_VERSION",
     "RETRIEVAL_SOURCES",

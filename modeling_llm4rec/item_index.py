@@ -31,9 +31,10 @@ class ItemIndex:
     """
 
     def __init__(self, table: torch.Tensor):
-        if not is_faiss_available():
+        if is_faiss_available():
+            import faiss
+        else:  # in this order, or remote code would be taken to need faiss
             raise ImportError("An item index needs faiss: `pip install 'llm4rec[retrieval]'`.")
-        import faiss
 
         items, width = table.shape
         lists = max(1, min(int(4 * math.sqrt(items)), items // POINTS_PER_LIST))

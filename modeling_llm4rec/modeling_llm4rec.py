@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, LogitsProcessorList, PreTrainedModel
 from transformers import initialization as init
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import is_faiss_available
 
@@ -151,13 +152,26 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
         return loaded
 
     def save_pretrained(self, save_directory: str | os.PathLike, is_main_process: bool = True, **kwargs: Any) -> None:
-        """Save a checkpoint; of a model with an adapter, the adapter and the configuration to rebuild it."""
+        """Save a checkpoint; of a model with an adapter, the adapter and the configuration to rebuild it.
+
+        The modules of this folder are written beside it, so that it loads where this package is not installed:
+        `AutoModelForCausalLM.from_pretrained(…, trust_remote_code=True)`.
+        """
+        if is_main_process:
+            self.save_code(save_directory)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if getattr(self, "_hf_peft_config_loaded", False) and is_main_process:
             self.config.save_pretrained(save_directory)
         memory = getattr(self, "memory", None)
         if memory is not None and is_main_process:
             memory.save(save_directory)
+
+    def save_code(self, save_directory: str | os.PathLike) -> None:
+        """Write the modules that a checkpoint needs where this package is not installed, and name them in `config`."""
+        os.makedirs(save_directory, exist_ok=True)
+        named = getattr(self.config, "auto_map", None) or {}
+        self.config.auto_map = {"AutoModel": f"{__name__.rsplit('.', 1)[-1]}.{LLM4RecModel.__name__}", **named}
+        custom_object_save(self, save_directory, config=self.config)
 
 
 class LLM4RecModel(LLM4RecPreTrainedModel):
@@ -890,5 +904,8 @@ class LLM4RecForCausalLM(LLM4RecPreTrainedModel, NextItemLossMixin, RetrievalMix
 def _rows(mask: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor | None:
     return mask if mask is None or mask.dim() == 1 else mask[rows]
 
+
+LLM4RecModel.register_for_auto_class("AutoModel")
+LLM4RecForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 __all__ = ["LLM4RecForCausalLM", "LLM4RecModel", "LLM4RecPreTrainedModel"]

@@ -314,7 +314,7 @@ class LLM4RecProcessor(ProcessorMixin):
             per user a list, best first, of `{"item_id", "title", "score", …}` with all raw fields of the item; `score`
             is `None` where no scores are known. Places without an item (-1) are left out.
         """
-        if isinstance(items, RecommendOutput):
+        if not hasattr(items, "tolist"):  # not by `isinstance`: as remote code, the model has a class of its own
             items, scores = items.items, items.scores
         if scores is None:
             scores = getattr(items, "scores", None)
@@ -417,7 +417,11 @@ class LLM4RecProcessor(ProcessorMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any
     ) -> list[str]:
-        """Write tokenizer, `processor_config.json`, `catalog.parquet` and, for the hashing encoder, its matrices."""
+        """Write tokenizer, `processor_config.json`, `catalog.parquet` and, for the hashing encoder, its matrices.
+
+        The modules it needs are written too: `AutoProcessor.from_pretrained(…, trust_remote_code=True)` reads them
+        where this package is not installed.
+        """
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         if self._catalog is not None:
@@ -457,5 +461,7 @@ class LLM4RecProcessor(ProcessorMixin):
         """Names of what `__call__` returns."""
         return ["input_ids", "attention_mask", "rating_ids", "time_gap_ids", "seen_items"]
 
+
+LLM4RecProcessor.register_for_auto_class()
 
 __all__ = ["LLM4RecProcessor", "byte_tokenizer"]

@@ -397,6 +397,8 @@ class LLM4RecForRelevance(LLM4RecPreTrainedModel):
         return RelevancePrediction(above[..., index], levels[0] + (above * steps).sum(-1))
 
 
+LLM4RecForRelevance.register_for_auto_class("AutoModelForSequenceClassification")
+
 __all__ = [
     "LLM4RecForRelevance",
     "RelevanceHead",

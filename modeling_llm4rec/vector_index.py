@@ -149,11 +149,11 @@ def unit_rows(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _faiss():
-    if not is_faiss_available():
-        raise ImportError("A memory of this size needs faiss: `pip install 'llm4rec[retrieval]'`.")
-    import faiss
+    if is_faiss_available():
+        import faiss
 
-    return faiss
+        return faiss
+    raise ImportError("A memory of this size needs faiss: `pip install 'llm4rec[retrieval]'`.")
 
 
 __all__ = ["VectorIndex", "unit_rows"]

@@ -3,7 +3,10 @@
 Everything is built in code; nothing is downloaded.
 """
 
+import importlib.util
 import os
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,7 +155,23 @@ def batch(processor):
     )
 
 
-@pytest.fixture(name="tiny")
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory):
+    """Run a script where only torch and transformers are: `bare(script, *arguments, **environment)`."""
+    environment = beside(__file__, "bare_environment")
+    python = environment.make_bare_environment(tmp_path_factory.mktemp("bare"))
+    return partial(environment.run_bare, python)
+
+
+def beside(file, name):
+    """A module of the tests; pytest's importlib mode puts none of their folders on the path."""
+    spec = importlib.util.spec_from_file_location(name, Path(file).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(name="tiny", scope="session")
 def tiny_builders():
     """The builders of this module, for tests that need variants."""
     import types

@@ -239,7 +239,8 @@ def _save(trainer: LLM4RecTrainer, processor: LLM4RecProcessor, recipe: Recipe, 
         model = merged(model)
     model.save_pretrained(str(output))
     recommender = recommender_of(model)
+    recommender.save_code(output)
     recommender.config.save_pretrained(str(output))
     if recommender.memory is not None:
-        recommender.memory.save(output)  # peft saves its adapter alone
+        recommender.memory.save(output)  # peft saves its adapter alone, hence all this
     processor.save_pretrained(str(output))
