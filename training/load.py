@@ -60,6 +60,33 @@ def load_recommender(name: str | Path, retrieval: bool = True) -> tuple[LLM4RecF
     return model.eval(), processor
 
 
+def check_model_folder(name: str | Path) -> Path:
+    """The folder of a whole model, which is not loaded for that.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or files of a model are missing in it.
+        ValueError: if a file of the model is damaged.
+    """
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{path} not found: expected a model folder (from `llm4rec train`).")
+    _checked_name(path)
+    damaged = _damaged_file(path)
+    if damaged:
+        raise ValueError(f"{path} cannot be loaded: {damaged} Copy or download the model again, or train it again.")
+    weights = {file.name for file in path.glob("*.safetensors")}
+    needed = {"adapter_model.safetensors"} if (path / "adapter_config.json").is_file() else {"model.safetensors"}
+    index = path / "model.safetensors.index.json"
+    if index.is_file() and not needed <= weights:
+        needed = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    missing = sorted(needed - weights)
+    if missing:
+        raise FileNotFoundError(
+            f"{path} is no whole model: {missing[0]} missing. Copy or download the model again, or train it again."
+        )
+    return path
+
+
 def recipe_of(name: str | Path) -> Recipe | None:
     """The recipe that a model was trained by; `None` if none was saved beside it."""
     from transformers.utils import cached_file

@@ -1,5 +1,9 @@
 """A tiny shop of the built-in world and a recipe that trains on it in a second."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import pytest
 from llm4rec.configuration import Recipe
 from llm4rec.training.simulation.world import World, WorldConfig
@@ -26,6 +30,17 @@ def quick_fit():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llm4rec.training.retrieval.fit.LEAST_STEPS", 60)
         yield
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    """The module of the small Hub on loopback."""
+    path = Path(__file__).with_name("hub_server.py")
+    spec = importlib.util.spec_from_file_location("hub_server", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["hub_server"] = module  # its dataclasses look for their module
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
