@@ -164,6 +164,9 @@ def test_training_with_lora_leaves_a_folder_that_loads_whole(shop, backbone, tmp
     weights = {"model.safetensors"} if merge else {"adapter_config.json", "adapter_model.safetensors"}
     assert weights | {"config.json", "processor_config.json", "catalog.parquet"} <= names
     assert ("adapter_config.json" in names) != merge
+    auto_map = json.loads((tmp_path / "model" / "config.json").read_text())["auto_map"]
+    assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForCausalLM"}
+    assert {"modeling_llm4rec.py", "adapter_checkpoint.py", "processing_llm4rec.py"} <= names
     model, processor = load(tmp_path / "model")
     from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
     from llm4rec.training.trainer import ModelScorer

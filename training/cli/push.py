@@ -47,7 +47,8 @@ def command(
         console.say("What has arrived stays there: run the same command again and only the rest is sent.")
         raise
     if not dry_run:
-        console.say(f"Next: llm4rec recommend {quoted(repo)}" + (f", revision {revision}" if revision else ""))
+        load = f'LLM4RecForCausalLM.from_pretrained("{repo}", revision="{revision}")'
+        console.say(f"Next: {load if revision else f'llm4rec recommend {quoted(repo)}'}")
     facts = _facts(report, dry_run) | {"private": private}
     console.result(facts if demo is None else facts | {"space": _facts(demo, dry_run)})
 

@@ -15,14 +15,14 @@ from pathlib import Path, PurePosixPath
 TRAINING_FOLDERS = ("checkpoints", "checkpoint-*", "runs", "wandb", "mlruns")
 TRAINING_STATE = (
     *("optimizer*", "scheduler*", "scaler.*", "rng_state*", "random_states*"),
-    *("trainer_state.json", "training_args.bin", "*.distcp"),
+    *("trainer_state.json", "training_args.bin", "*.distcp", "events.out.tfevents.*"),
 )
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 TEMPORARY = ("*~", "*.lock", "*.part", "*.partial", "*.swp", "*.tmp", "__pycache__")
 
 TABLES = (".arrow", ".csv", ".dat", ".feather", ".jsonl", ".ndjson", ".orc", ".parquet", ".tsv", ".xls", ".xlsx")
 DATABASES = ("*.db", "*.db-*", "*.db3", "*.duckdb", "*.sqlite", "*.sqlite-*", "*.sqlite3", "*.sqlite3-*")
-RAW_NAMES = ("ratings.*", "interactions.*", "users.*")
+RAW_NAMES = ("ratings.*", "interactions.*", "users.*", "events.*", "feedback.*")
 MODEL_TABLES = ("catalog.parquet", "memory/*.parquet")
 COMPRESSED = (".bz2", ".gz", ".xz", ".zst")
 ARCHIVES = (".7z", ".rar", ".tar", ".tgz", ".zip")
