@@ -351,7 +351,7 @@ class LLM4RecProcessor(ProcessorMixin):
         Raises:
             ValueError: if the output holds no explanations.
         """
-        recommended = isinstance(explanations, RecommendOutput)
+        recommended = hasattr(explanations, "explanations")  # not by `isinstance`, see `decode_items`
         if recommended:
             explanations = explanations.explanations
         if explanations is None:

@@ -45,11 +45,11 @@ for folder in sys.argv[2:-1]:
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     assert type(model).__module__.startswith("transformers_modules."), type(model)
     batch = processor(histories=histories, ratings=ratings, return_tensors="pt")
-    out = model.recommend(**batch, k=5)
+    out = model.recommend(**batch, k=5, explain=True)
     slate = model.generate(input_ids=batch["input_ids"][:1], items_only=True, max_new_tokens=3, do_sample=False)
     save_file({"items": out.items, "scores": out.scores, "slate": slate}, folder + "/out.st")
     with open(folder + "/out.json", "w") as file:
-        json.dump(processor.decode_items(out), file)
+        json.dump([processor.decode_items(out), processor.render_explanations(out)], file)
 plain = sys.argv[2]
 assert type(AutoModel.from_pretrained(plain, trust_remote_code=True)).__name__ == "LLM4RecModel"
 model = AutoModelForCausalLM.from_pretrained(plain, trust_remote_code=True)
@@ -110,11 +110,12 @@ def read_elsewhere(recommenders, bare, tmp_path_factory):
 def test_without_the_package_it_recommends_the_same_items(recommenders, read_elsewhere, name):
     _, models, processor = recommenders
     batch = processor(histories=HISTORIES, ratings=RATINGS, return_tensors="pt")
-    expected = models[name].recommend(**batch, k=5)
+    expected = models[name].recommend(**batch, k=5, explain=True)
     found = load_file(read_elsewhere[name] / "out.st")
     assert torch.equal(found["items"], expected.items)
     torch.testing.assert_close(found["scores"], expected.scores, atol=1e-5, rtol=0)
-    decoded = json.loads((read_elsewhere[name] / "out.json").read_text())
+    decoded, reasons = json.loads((read_elsewhere[name] / "out.json").read_text())
+    assert reasons == processor.render_explanations(expected)
     for row, known in zip(decoded, processor.decode_items(expected), strict=True):
         assert [item | {"score": None} for item in row] == [item | {"score": None} for item in known]
     slate = models[name].generate(input_ids=batch["input_ids"][:1], items_only=True, max_new_tokens=3, do_sample=False)
