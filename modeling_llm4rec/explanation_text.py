@@ -94,7 +94,7 @@ def reasons_for(record: dict[str, Any], most: int) -> list[dict[str, Any]]:
     The strongest item of the history and the strongest other piece come before further ones: a reason of the user's
     own and one of the item's. A modality is left to those of its values that are evidence by themselves.
     """
-    support = _support(record)
+    support = ranked_support(record)
     own = next((piece for piece in support if piece["kind"] == "history"), None)
     other = next((piece for piece in support if piece["kind"] != "history"), None)
     first = [piece for piece in (own, other) if piece is not None][: max(1, most)]
@@ -103,7 +103,7 @@ def reasons_for(record: dict[str, Any], most: int) -> list[dict[str, Any]]:
     return sorted(chosen, key=lambda piece: -piece["effect"])
 
 
-def _support(record: dict[str, Any]) -> list[dict[str, Any]]:
+def ranked_support(record: dict[str, Any]) -> list[dict[str, Any]]:
     """What speaks for an item, strongest first, without modalities whose values speak for themselves."""
     support = [piece for piece in record["evidence"] if piece["effect"] > 0 and piece["strength"] != "negligible"]
     told = {piece["modality"] for piece in support if piece["kind"] == "attribute"}
@@ -263,7 +263,7 @@ def _identity(piece: dict[str, Any]) -> tuple:
 
 def _sceptical(record: dict[str, Any], words: _Words) -> str:
     """How much of a recommendation is about the user."""
-    title, history, support = words.quote(record["title"]), record["history"], _support(record)
+    title, history, support = words.quote(record["title"]), record["history"], ranked_support(record)
     best = support[0] if support else None
     if best is not None and best["kind"] == "popularity" and best["popular"] and best["strength"] == "decisive":
         return words.say("mostly_popular", title=title, rank=best["rank_without"])
@@ -277,4 +277,4 @@ def _sceptical(record: dict[str, Any], words: _Words) -> str:
     return text
 
 
-__all__ = ["REASONS", "STYLES", "evidence_name", "reasons_for", "render_html", "render_text"]
+__all__ = ["REASONS", "STYLES", "evidence_name", "ranked_support", "reasons_for", "render_html", "render_text"]

@@ -106,7 +106,7 @@ def faithfulness(
     processor: LLM4RecProcessor,
     histories: Interactions,
     *,
-    random_orders: int = 3,
+    random_orders: int = 2,
     max_removals: int = 50,
     seed: int = 0,
     users_at_once: int = 16,
