@@ -17,7 +17,7 @@ from llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from llm4rec.training.cli import main
 from llm4rec.training.cli.console import Console, plain, to_json
 
-COMMANDS = ("quickstart", "prepare", "train", "evaluate", "recommend", "push", "info")
+COMMANDS = ("quickstart", "prepare", "train", "evaluate", "recommend", "explain", "push", "info")
 TINY = [
     *("--set", "training.epochs=1", "--set", "data.max_history=8", "--set", "training.batch_size=16"),
     *("--set", "model.text_config.hidden_size=32", "--set", "model.text_config.intermediate_size=16"),

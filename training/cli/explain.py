@@ -58,13 +58,15 @@ def command(
     events = events_of(history, user, data, catalog)
     wanted = ids_of(item, catalog)
     batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")
-    best = recommender.recommend(**batch, k=k, popularity=popularity)
-    asked = catalog.indices(wanted) if wanted else [one for one in best.items[0].tolist() if one >= 0]
-    rival = [one for one in best.items[0].tolist()[:1] if one >= 0 and wanted]
-    records = processor.decode_explanations(
-        recommender.explain(**batch, items=torch.tensor([asked + rival]), popularity=popularity)
-    )[0]
-    against = records.pop() if rival else None
+    best = recommender.recommend(**batch, k=k, popularity=popularity, explain=not wanted)
+    against = None
+    if wanted:
+        rival = [one for one in best.items[0].tolist()[:1] if one >= 0]
+        items = torch.tensor([catalog.indices(wanted) + rival])
+        records = processor.decode_explanations(recommender.explain(**batch, items=items, popularity=popularity))[0]
+        against = records.pop() if rival else None
+    else:
+        records = processor.decode_explanations(best)[0]
     explained = []
     for place, record in enumerate(records):
         other = against if against is not None else next(iter(records[place + 1 :] or records[:place][-1:]), None)

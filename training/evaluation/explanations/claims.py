@@ -105,6 +105,7 @@ class _Reader:
         self.record, self.other = record, other
         self.names: list[str] = []
         self.claims: list[Claim] = []
+        self.in_contrast = False
 
     def read(self, text: str) -> list[Claim]:
         if not text.strip() or "\n" in text or re.search(r"[{}]|None|  ", re.sub(r"“[^”]*”", "§", text)):
@@ -160,6 +161,7 @@ class _Reader:
             self._add(match.group(), None if record["history"] is None else "the user has a history")
         if kind in {"recommended", "no_reason", "stranger"} and not record["recommended"]:
             self._add(match.group(), "the item was not recommended")
+        self.in_contrast = kind == "rather"
         if found.get("reasons"):
             self._reasons(found["reasons"])
         if kind in {"no_reason", "ranked_no_reason", "rather_no_reason"}:
@@ -234,8 +236,7 @@ class _Reader:
             for title in self._names(found["chose"]):
                 piece = self._first(lambda p, title=title: p["kind"] == "history" and p["title"] == title)
                 if found["more"] and piece is not None:
-                    piece = self._against_other(piece)
-                    self._factor(text, piece["effect"], found["more"])
+                    self._factor(text, self._contrast(piece), found["more"])
                 self._judge(text, piece, confidence)
         elif found["value"] or found["word"]:
             column, value = found["attribute"] or found["column"], self._name(found["value"] or found["word"])
@@ -279,18 +280,21 @@ class _Reader:
     def _judge(self, text: str, piece: dict[str, Any] | None, confidence: str) -> None:
         if piece is None:
             self._add(text, "names nothing of the evidence")
-        elif piece["effect"] <= 0:
+            return
+        if piece["effect"] <= 0:
             self._add(text, f"praises what has the effect {piece['effect']:.3f}")
-        elif piece["effect"] < CONFIDENCE[confidence]:
-            self._add(text, f"says {confidence!r} of an effect of {piece['effect']:.3f}")
-        else:
-            self._add(text, None)
+            return
+        effect = self._contrast(piece) if self.in_contrast else piece["effect"]
+        self._add(
+            text, None if effect >= CONFIDENCE[confidence] else f"says {confidence!r} of an effect of {effect:.3f}"
+        )
 
-    def _against_other(self, piece: dict[str, Any]) -> dict[str, Any]:
-        theirs = [
-            p["effect"] for p in self.other["evidence"] if p["kind"] == "history" and p["item_id"] == piece["item_id"]
-        ]
-        return {**piece, "effect": piece["effect"] - (theirs[0] if theirs else 0.0)}
+    def _contrast(self, piece: dict[str, Any]) -> float:
+        """By how much the same reason counts more for this item than for the other one."""
+        if self.other is None or piece["kind"] not in {"history", "popularity"}:
+            return piece["effect"]
+        same = (p for p in self.other["evidence"] if p["kind"] == piece["kind"])
+        return piece["effect"] - next((p["effect"] for p in same if p.get("item_id") == piece.get("item_id")), 0.0)
 
     def _named(self, name: str) -> dict[str, Any] | None:
         """The piece of evidence that goes by this name."""
