@@ -9,8 +9,10 @@ from .configuration_llm4rec import (
     RelevanceConfig,
     RetrievalConfig,
 )
+from .evidence import Evidence, Explanation
 from .memory import RetrievalMemory
 from .modeling_llm4rec import LLM4RecForCausalLM, LLM4RecModel, LLM4RecPreTrainedModel
+from .phrasing import ExplanationPhraser
 from .processing_llm4rec import LLM4RecProcessor, byte_tokenizer
 from .recommendation import RecommendOutput
 from .relevance import LLM4RecForRelevance
@@ -18,6 +20,9 @@ from .retrieved_context import RetrievedContext
 
 __all__ = [
     "Catalog",
+    "Evidence",
+    "Explanation",
+    "ExplanationPhraser",
     "FairnessConfig",
     "LLM4RecConfig",
     "LLM4RecForCausalLM",
