@@ -73,8 +73,8 @@ def main() -> None:
                     if name != "strength"
                 }
         name = f"{args.what}-sweep"
-        figure = (folder / part if args.what == "popularity" else folder) / f"{name}.svg"
-        (FIGURES / f"{DATASET}-{name}.svg").write_text(figure.read_text(encoding="utf-8"), encoding="utf-8")
+        drawn = (folder / part if args.what == "popularity" else folder) / f"{name}.svg"
+        figure = drawn.read_text(encoding="utf-8")
     row = report_row(
         DATASET,
         name,
@@ -86,6 +86,8 @@ def main() -> None:
         + "".join(f" --strength {strength:g}" for strength in args.strength or ()),
         config={"strengths": strengths, "fine_tuning": FINE_TUNING if args.what == "fairness" else None},
     )
+    # After the row, which says whether the checkout differs from its commit.
+    (FIGURES / f"{DATASET}-{name}.svg").write_text(figure, encoding="utf-8")
     path = RESULTS / DATASET / f"{name}-seed{result['seed']}.json"
     path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
     print(f"Wrote {path}")

@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 from llm4rec.benchmarks.debiasing_tables import debiasing_sections
+from llm4rec.benchmarks.explanation_tables import explanation_section
 from llm4rec.benchmarks.figures import FIGURES, accuracy_figure
 from llm4rec.benchmarks.markdown import markdown_table, spread
 from llm4rec.benchmarks.speed.tables import speed_sections
@@ -174,6 +175,8 @@ def document(results: Path, figures: Path) -> str:
         commands = sorted({row["command"] for row in made}) + sorted({row["command"] for row in compared})
         lines += ["```bash", *commands, "```", ""]
     lines += debiasing_sections(results, FIGURES.name)
+    explanations = explanation_section(results)
+    lines += ["## Explanations", "", *explanations, ""] if explanations else []
     sections = speed_sections(results)
     if sections:
         lines += ["## Speed and memory", ""]

@@ -44,6 +44,7 @@ class ExplanationRecorder:
         self.modalities = list(modalities)
         self.statistics = {one.name: one for one in statistics}
         self._names: dict[int, dict[str, str]] = {}
+        self._namesakes: set[int] = set()
 
     def record(self, explanation: Explanation, recommended: bool) -> dict[str, Any]:
         """One explanation as plain values.
@@ -55,6 +56,7 @@ class ExplanationRecorder:
             support first. `effect` is in nats, `factor` is exp(effect): how many times as probable the piece makes
             the item.
         """
+        self._namesakes = self._alike(explanation)
         alpha = {
             name_of(self.modalities[piece.modality].name): piece.alpha
             for piece in explanation.evidence
@@ -110,12 +112,30 @@ class ExplanationRecorder:
                 }
         return out
 
-    def _item(self, index: int) -> dict[str, str]:
+    def _alike(self, explanation: Explanation) -> set[int]:
+        """Items of an explanation whose titles do not tell them apart."""
+        items = {explanation.item}
+        for piece in explanation.evidence:
+            items |= {piece.item} if piece.item is not None else set(piece.shared_with[:MAX_SHARED])
+        titles: dict[str, list[int]] = {}
+        for item in items:
+            titles.setdefault(self._title(item), []).append(item)
+        return {item for same in titles.values() if len(same) > 1 for item in same}
+
+    def _title(self, index: int) -> str:
         if index not in self._names:
             item_id = self.catalog.item_ids[index]
             title = name_of(self.catalog.title(index)) or name_of(item_id)
             self._names[index] = {"item_id": item_id, "title": title}
-        return self._names[index]
+        return self._names[index]["title"]
+
+    def _item(self, index: int) -> dict[str, str]:
+        """Id and title; where another item of the explanation has the same title, the id stands in it too."""
+        title = self._title(index)
+        if index not in self._namesakes:
+            return self._names[index]
+        item_id = self.catalog.item_ids[index]
+        return {"item_id": item_id, "title": f"{title} ({name_of(item_id)})"}
 
 
 def name_of(text: Any) -> str:

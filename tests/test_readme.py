@@ -108,6 +108,17 @@ def test_your_own_data_by_the_readme_alone(tmp_path, monkeypatch, capsys):
     short = code.replace('"training.epochs=10"', ", ".join(f'"{change}"' for change in TINY[1::2]))
     assert short != code
     exec(short, {})
+    # So does the one on explanations.
+    capsys.readouterr()
+    for step in commands(blocks("bash", "--explain")[0]):
+        run(step)
+    exec(blocks("python", "explain=True")[0], {})
+    out = capsys.readouterr().out
+    assert "times as likely" in out
+    assert "is recommended" in out
+    for step in commands(blocks("bash", "llm4rec push")[0]):
+        run(step)
+    assert "model.safetensors" in capsys.readouterr().out
 
 
 def test_public_data_by_the_readme_alone(tmp_path, monkeypatch, capsys):

@@ -240,3 +240,13 @@ def test_an_item_without_a_title_goes_by_its_id(hostile_records):
 )
 def test_a_name_is_one_short_line(name, shown):
     assert name_of(name) == shown
+
+
+def test_items_of_one_title_are_told_apart_by_their_ids(tiny):
+    processor = LLM4RecProcessor.from_catalog(tiny.catalog() | {"title": ["Tent"] * 12}, tiny.modalities)
+    model = tiny.model(processor)
+    batch = processor(histories=[["i0", "i1", "i2"]], return_tensors="pt")
+    (records,) = processor.decode_explanations(model.recommend(**batch, k=2, explain=True))
+    titles = {piece["title"] for piece in records[0]["evidence"] if piece["kind"] == "history"}
+    assert titles == {"Tent (i0)", "Tent (i1)", "Tent (i2)"}
+    assert records[0]["title"] == f"Tent ({records[0]['item_id']})"
