@@ -12,8 +12,8 @@ NOTES = (
     "Removing the item of the history that an explanation names first, and removing a random other one: *wins* is the "
     "share of users whose first costs more, by log-probability and by raw score. Areas lie between the curves of the "
     "explanation's order and of random orders, in nats, with 95 % intervals. Claims are those of the best "
-    "recommendations of all users in all four styles. *Long* compares histories of which only the items of the largest "
-    "gradients were taken away with all taken away."
+    "recommendations of all users in all four styles. *Long* compares histories of which only the items of the "
+    "largest gradients were taken away with all taken away."
 )
 
 
