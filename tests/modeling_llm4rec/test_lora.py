@@ -245,3 +245,17 @@ def test_generation_works_under_an_adapter(adapted):
     batch = processor(histories=HISTORIES, return_tensors="pt")
     out = recommender_of(model).generate(**batch, items_only=True, max_new_tokens=3)
     assert (out[:, -3:] >= 260).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_with_an_adapter_explains_itself(tiny, tmp_path, dtype):
+    processor, model = build(tiny, tmp_path / "backbone", dtype=dtype)
+    train(processor, model, steps=1)
+    out = recommended(processor, model, k=2, explain=True)
+    long = recommender_of(model).explain(
+        **processor(histories=HISTORIES, return_tensors="pt"), items=out.items, max_removals=2
+    )
+    assert {piece.kind for why in out.explanations[0] for piece in why.evidence} >= {"history", "modality"}
+    assert long[0][0].measured_items == 2
+    assert processor.render_explanations(out, style="detailed")[0][0]
+    assert all(weight.grad is None or not weight.grad.isnan().any() for weight in model.parameters())
