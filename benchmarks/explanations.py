@@ -26,10 +26,10 @@ from llm4rec.benchmarks.run import RESULTS
 from llm4rec.benchmarks.speed.serving import medians
 from llm4rec.configuration import Recipe
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
-from llm4rec.modeling_llm4rec.explanation_text import STYLES, ranked_support, render_text
+from llm4rec.modeling_llm4rec.explanation_text import ranked_support
 from llm4rec.training.data.prepared import Interactions, PreparedData
-from llm4rec.training.evaluation.explanations.faithfulness import LEAST_HISTORY, Faithfulness, faithfulness, stability
-from llm4rec.training.evaluation.explanations.text_quality import text_quality
+from llm4rec.training.evaluation.explanations.faithfulness import LEAST_HISTORY, stability
+from llm4rec.training.evaluation.explanations.judge import judge_explanations, model_inputs, users_to_judge
 from llm4rec.training.evaluation.intervals import bootstrap_interval
 from llm4rec.training.evaluation.report import report_row
 from llm4rec.training.load import load_recommender
@@ -49,49 +49,8 @@ WORLD_RECIPE = ["training.patience=0"]
 
 def drawn(log: Interactions, count: int, seed: int, least: int = LEAST_HISTORY) -> Interactions:
     """Histories before the test event of some users with at least `least` distinct items in them."""
-    order = np.random.default_rng(seed).permutation(log.num_users)
-    chosen = [user for user in order if len(np.unique(log.history(user)[:-1])) >= least][:count]
-    users = np.array(chosen, dtype=np.int64)
-    return log.take(users, log.lengths[users] - 1)
-
-
-def inputs(processor: LLM4RecProcessor, log: Interactions, users: range) -> dict[str, torch.Tensor]:
-    """The model's inputs for some histories."""
-    rows = []
-    for user in users:
-        one = log.take(np.array([user]))
-        rows.append(processor.encode_history(one.items, one.ratings, one.timestamps))
-    return processor._pad(rows, "pt")
-
-
-def of_texts(
-    model: LLM4RecForCausalLM, processor: LLM4RecProcessor, log: Interactions
-) -> tuple[dict[str, float], list[str]]:
-    """What the texts of every user's two best recommendations claim, in every style; examples."""
-    records: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for start in range(0, log.num_users, 16):
-        batch = inputs(processor, log, range(start, min(start + 16, log.num_users)))
-        records += [tuple(user) for user in processor.decode_explanations(model.recommend(**batch, k=2, explain=True))]
-    first, second = [list(part) for part in zip(*records, strict=True)]
-    metrics: dict[str, float] = {"explanations": float(len(first))}
-    examples = []
-    for style in STYLES:
-        texts = [render_text(one, style, against=other) for one, other in records]
-        found = text_quality(texts, first, second)
-        metrics |= {f"{style}/{name}": value for name, value in found.items()}
-        examples.append(f"{style}: {texts[0]}")
-    for name in ("unresolved_claims", "contradictions", "broken", "claims"):
-        metrics[name] = sum(metrics[f"{style}/{name}"] for style in STYLES)
-    metrics["unique_sentence_ratio"] = metrics["short/unique_sentence_ratio"]
-    return metrics, examples
-
-
-def of_faithfulness(found: Faithfulness) -> dict[str, float]:
-    """Means and ends of their 95 % intervals."""
-    metrics: dict[str, float] = {"users": float(len(found.users))}
-    for name, interval in found.intervals().items():
-        metrics |= {name: interval.mean, f"{name}/low": interval.low, f"{name}/high": interval.high}
-    return metrics
+    before = log.take(np.arange(log.num_users), np.maximum(log.lengths - 1, 0))
+    return before.take(users_to_judge(before, count, seed, least))
 
 
 def of_long_histories(
@@ -104,7 +63,7 @@ def of_long_histories(
         return metrics
     top, three = {limit: [] for limit in LIMITS}, {limit: [] for limit in LIMITS}
     for user in range(chosen.num_users):
-        batch = inputs(processor, chosen, range(user, user + 1))
+        batch = model_inputs(processor, chosen, range(user, user + 1))
         items = model.recommend(**batch, k=1).items
         all_of_it = model.explain(**batch, items=items, max_removals=10**6)[0][0]
         right = [piece.item for piece in all_of_it.evidence if piece.kind == "history"][:3]
@@ -144,17 +103,15 @@ def judge(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, log: Interacti
     metrics = of_speed(model, processor, args.rounds)
     print({name: round(value, 2) for name, value in metrics.items()}, flush=True)
     some = drawn(log, args.users, args.seed)
-    texts, examples = of_texts(model, processor, some)
-    print(*examples, sep="\n", flush=True)
-    found = faithfulness(model, processor, some, seed=args.seed, progress=True)
-    one = inputs(processor, some, range(64))
+    metrics |= judge_explanations(model, processor, some, users=args.users, seed=args.seed, progress=True)
+    one = model_inputs(processor, some, range(64))
     items = model.recommend(**one, k=1).items
     alone = []
     for user in range(64):
-        batch = inputs(processor, some, range(user, user + 1))
+        batch = model_inputs(processor, some, range(user, user + 1))
         alone.append(model.explain(**batch, items=items[user : user + 1])[0][0])
     again = stability([user[0] for user in model.explain(**one, items=items)], alone)
-    metrics |= texts | of_faithfulness(found) | {f"stability/{name}": value for name, value in again.items()}
+    metrics |= {f"stability/{name}": value for name, value in again.items()}
     return metrics | of_long_histories(model, processor, log, args.seed)
 
 
@@ -170,7 +127,7 @@ def planted_top(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, data: Pr
     truth = data.users[list(DECISIVE_COLUMNS)][users].rows()
     hit, has = [], []
     for start in range(0, WORLD_USERS, 32):
-        batch = inputs(processor, histories, range(start, min(start + 32, WORLD_USERS)))
+        batch = model_inputs(processor, histories, range(start, min(start + 32, WORLD_USERS)))
         for place, user in enumerate(processor.decode_explanations(model.recommend(**batch, k=1, explain=True))):
             column, value = truth[start + place]
             support = ranked_support(user[0])
@@ -198,8 +155,7 @@ def planted(args: Any) -> dict[str, float]:
             if seed == WORLD_SEEDS[0]:
                 metrics |= of_speed(model, processor, args.rounds)
                 some = drawn(data.interactions, args.users, args.seed)
-                metrics |= of_texts(model, processor, some)[0]
-                metrics |= of_faithfulness(faithfulness(model, processor, some, seed=args.seed))
+                metrics |= judge_explanations(model, processor, some, users=args.users, seed=args.seed)
     interval = bootstrap_interval(np.concatenate(hits).astype(float))
     metrics |= {"planted_top1": interval.mean, "planted_top1/low": interval.low, "planted_top1/high": interval.high}
     return metrics

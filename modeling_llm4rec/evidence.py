@@ -61,7 +61,8 @@ class Explanation:
         log_probability: among the items that may be recommended, and this one.
         rank: its place among them.
         excluded: why it could not be recommended at this place: `seen`, `denied` or `not allowed`; `None` if it could.
-        evidence: strongest support first, what speaks most against the item last.
+        evidence: strongest support first, what speaks most against the item last; equal to 1e-4 nats, in the order of
+            `EVIDENCE_KINDS`.
         history_effect: effect of the whole history together; `None` if it is empty.
         rank_without_history: its place for a user of whom nothing is known; `None` if the history is empty.
         history_items: distinct items of the history that the model read.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from .counterfactuals import MAX_SCORES_AT_ONCE, Counterfactuals, ExplanationRequest
-from .evidence import Evidence, Explanation
+from .evidence import EVIDENCE_KINDS, Evidence, Explanation
 from .popularity_prior import PopularityBias
 from .recommendation import candidate_mask, exclude, exclude_seen
 
@@ -142,7 +142,7 @@ def _explanations(
                 log_probability=logs[user][place],
                 rank=ranks[user][place],
                 excluded=exclusions[user][place],
-                evidence=tuple(sorted(found[user][place], key=lambda piece: -piece.effect)),
+                evidence=tuple(sorted(found[user][place], key=_strongest_first)),
                 history_effect=effects.effects[whole[user]][place] if user in whole else None,
                 rank_without_history=effects.ranks[whole[user]][place] if user in whole else None,
                 history_items=len(measure.history[user]),
@@ -153,6 +153,11 @@ def _explanations(
         ]
         for user, row in enumerate(targets)
     ]
+
+
+def _strongest_first(piece: Evidence) -> tuple[float, int]:
+    # An item's only value and the modality that holds it are one and the same: rounding must not decide between them.
+    return -round(piece.effect, 4), EVIDENCE_KINDS.index(piece.kind)
 
 
 def _items_to_remove(measure: Counterfactuals, user: int, most: int) -> list[int]:

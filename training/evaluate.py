@@ -17,6 +17,7 @@ from .build import check_same_catalog, split_of
 from .data.prepared import PreparedData
 from .evaluation.comparison import compare
 from .evaluation.evaluation_result import PROTOCOLS, EvaluationResult
+from .evaluation.explanations.judge import judge_explanations
 from .evaluation.intervals import intervals
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .evaluation.report import git_commit, machine_description
@@ -36,6 +37,7 @@ def evaluate_model(
     split: str | None = None,
     part: str = "test",
     baselines: bool | Sequence[str] = True,
+    explanations: int = 0,
     batch_size: int = 512,
     say: Callable[[str], None] = print,
     progress: bool = True,
@@ -49,11 +51,13 @@ def evaluate_model(
         part: `test` or `validation`.
         baselines: rank by these as well, fitted on the split's training part: names of
             :data:`~llm4rec.training.baselines.named.BASELINES`, or true for those that cost seconds.
+        explanations: users whose explanations are judged as well, about half a second each; 0: none.
 
     Returns:
         JSON-ready facts: `retrieval` (precision@K, hit share and decay of the memory's finds, `None` without a
-        memory), `metrics` and `intervals` (95 %, bootstrap over users) per recommender, `comparisons` with
-        the best baseline of each protocol, `split part cases items seed commit machine date seconds`.
+        memory), `explanations` (metrics of `judge_explanations`, `None` if not asked for), `metrics` and `intervals`
+        (95 %, bootstrap over users) per recommender, `comparisons` with the best baseline of each protocol, `split
+        part cases items seed commit machine date seconds`.
 
     Raises:
         ValueError: if split, part or a baseline is unknown, or the catalogs differ.
@@ -97,6 +101,12 @@ def evaluate_model(
         diagnostics = retrieval_metrics(found.context, found.targets)
         for warning in fallen(diagnostics, recommender.memory.facts.get("diagnostics", {})):
             say(f"Warning: {warning}")
+    judged = None
+    if explanations:
+        say(f"Judging the explanations of {explanations:,} users …")
+        judged = judge_explanations(
+            recommender, processor, cases.histories, users=explanations, seed=recipe.training.seed, progress=progress
+        )
     return {
         "model": str(model),
         "dataset": data.schema.source or data.folder.name,
@@ -111,6 +121,7 @@ def evaluate_model(
         "date": datetime.now(timezone.utc).date().isoformat(),
         "seconds": round(time.perf_counter() - started, 1),
         "retrieval": diagnostics,
+        "explanations": judged,
         "metrics": {name: result.metrics for name, result in results.items()},
         "intervals": {
             name: {metric: interval.to_dict() for metric, interval in intervals(result, HEADLINES).items()}

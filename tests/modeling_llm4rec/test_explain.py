@@ -207,3 +207,11 @@ def test_what_the_memory_found_is_evidence(new_model, processor):
     assert piece.effect > 0.1
     assert not pieces(other, "retrieved")
     assert not pieces(model.explain(**batch, items=torch.tensor([[7]]), retrieval=False)[0][0], "retrieved")
+
+
+def test_a_value_comes_before_the_modality_that_holds_nothing_else(model, processor):
+    batch = inputs(processor, [["i4", "i5"]])
+    (why,) = model.explain(**batch, items=torch.tensor([[6]]))[0]  # a lamp, as both are
+    category = [piece for piece in why.evidence if piece.modality == 2]
+    assert [piece.kind for piece in category] == ["attribute", "modality"]
+    assert category[0].effect == pytest.approx(category[1].effect, abs=1e-5)

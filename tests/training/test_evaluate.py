@@ -81,3 +81,14 @@ def test_every_named_baseline_fits_and_scores(name, shop):
     scores = make_baseline(name).fit(events).score(events.rows(0, 3))
     assert scores.shape == (3, events.num_items)
     assert np.isfinite(scores).all()
+
+
+def test_explanations_are_judged_when_asked_for(model, shop, capsys):
+    assert evaluate(model, shop, baselines=False)["explanations"] is None
+    report = evaluate(model, shop, baselines=False, explanations=5)
+    judged = report["explanations"]
+    assert 0 < judged["users"] <= 5
+    assert judged["unresolved_claims"] == 0
+    assert judged["deletion_wins/low"] <= judged["deletion_wins"] <= judged["deletion_wins/high"]
+    show(Console(), report)
+    assert "the item named first costs more than a random one" in capsys.readouterr().out

@@ -24,6 +24,9 @@ def command(
     baseline: Annotated[
         list[str] | None, typer.Option(help="Rank by this baseline instead, such as `ease-recency`; repeatable.")
     ] = None,
+    explanations: Annotated[
+        int, typer.Option(min=0, help="Also judge the explanations of so many users, about half a second each.")
+    ] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Histories ranked at a time.")] = 512,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result as JSON to this file.")
@@ -45,6 +48,7 @@ def command(
         split=split,
         part=part,
         baselines=baseline or baselines,
+        explanations=explanations,
         batch_size=batch_size,
         say=console.say,
         progress=console.shows_progress,
@@ -77,6 +81,8 @@ def show(console: Console, report: dict[str, Any]) -> None:
         console.say()
     if report["retrieval"]:
         _show_retrieval(console, report["retrieval"])
+    if report["explanations"]:
+        _show_explanations(console, report["explanations"])
 
 
 def _show_retrieval(console: Console, diagnostics: dict[str, float], k: int = 10) -> None:
@@ -86,6 +92,25 @@ def _show_retrieval(console: Console, diagnostics: dict[str, float], k: int = 10
         ["retrieved", f"precision@{k}", f"hit share@{k}"],
         [[name, *(diagnostics[f"{name}/{metric}@{k}"] for metric in ("precision", "hit_share"))] for name in names],
     )
+    console.say()
+
+
+def _show_explanations(console: Console, found: dict[str, float]) -> None:
+    """Whether what explanations name is what moves the score, and whether their sentences hold."""
+    intervals = [
+        ("the item named first costs more than a random one", "deletion_wins"),
+        ("deletion, nats ahead of random orders", "deletion_area"),
+        ("insertion, nats ahead of random orders", "insertion_area"),
+    ]
+    rows = [
+        [words, f"{found[name]:.3f} ({found[f'{name}/low']:.3f} to {found[f'{name}/high']:.3f})"]
+        for words, name in intervals
+    ]
+    rows += [
+        ["claims that the evidence does not bear out", f"{found['unresolved_claims']:.0f} of {found['claims']:,.0f}"],
+        ["unique sentences", f"{found['unique_sentence_ratio']:.3f}"],
+    ]
+    console.table([f"explanations of {found['users']:.0f} users", "95 % interval"], rows)
     console.say()
 
 
