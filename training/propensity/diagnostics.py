@@ -125,7 +125,7 @@ def largest_clip(propensities: np.ndarray, least_effective: float = 0.1) -> floa
         threshold = clip_threshold(weights, clip)
         return effective_sample_size(np.minimum(weights, threshold)) >= least_effective * len(weights)
 
-    low, high = 1.0, float(weights.max())
+    low, high = 1.0, max(1.0, float(weights.max()))  # equal weights may lie a rounding below their mean
     if enough(high):
         return None
     for _ in range(BISECTIONS):

@@ -55,6 +55,10 @@ def test_the_advised_clip_always_reaches_the_share(propensities, least):
     assert best is None or 1 <= best < inverse_propensity_weights(propensities).max()
 
 
+def test_equal_propensities_need_no_clip_whatever_their_mean_rounds_to():
+    assert largest_clip(np.full(3, 0.625), 0.5) is None  # the weights' mean is a rounding above their largest
+
+
 def test_a_share_that_cannot_be_is_refused():
     with pytest.raises(ValueError, match="least_effective is 1"):
         diagnose(HEAVY, least_effective=1)
