@@ -1,6 +1,8 @@
 """`llm4rec recommend --explain` and `llm4rec explain`: what a person reads, what a program gets, what is refused."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from llm4rec import LLM4RecProcessor
@@ -103,3 +105,10 @@ def test_mistakes_are_named(run, model, arguments, code, said):
     got, _, err = run("explain", model, "--history", HISTORY, *arguments)
     assert got == code
     assert said in " ".join(err.replace("│", " ").split())
+
+
+def test_a_command_asks_nothing_about_the_code_in_a_checkpoint(model):
+    command = [sys.executable, "-m", "llm4rec.training.cli", "recommend", str(model), "-k", "1"]
+    result = subprocess.run(command, capture_output=True, text=True, input="", timeout=120)
+    assert result.returncode == 0
+    assert "custom code" not in result.stdout + result.stderr
