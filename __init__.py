@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         LLM4RecProcessor,
         ModalityConfig,
         RecommendOutput,
+        register_auto_classes,
     )
     from .training.data.prepared import PreparedData
     from .training.simulation.world import World, WorldConfig
@@ -47,6 +48,7 @@ _WHERE = {
     "RecommendOutput": ".modeling_llm4rec",
     "World": ".training.simulation.world",
     "WorldConfig": ".training.simulation.world",
+    "register_auto_classes": ".modeling_llm4rec",
     "train": ".training.train",
 }
 __all__ = [
@@ -81,35 +83,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def register_auto_classes() -> None:
-    """Teach the Auto classes the model type `llm4rec`: configuration, models and processor.
-
-    What is taught here comes before the code that a checkpoint carries, so that is never run where this package is.
-    """
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForCausalLM,
-        AutoModelForSequenceClassification,
-        AutoProcessor,
-    )
-
-    from .modeling_llm4rec import (
-        LLM4RecConfig,
-        LLM4RecForCausalLM,
-        LLM4RecForRelevance,
-        LLM4RecModel,
-        LLM4RecProcessor,
-    )
-
-    AutoConfig.register(LLM4RecConfig.model_type, LLM4RecConfig, exist_ok=True)
-    AutoModel.register(LLM4RecConfig, LLM4RecModel, exist_ok=True)
-    AutoModelForCausalLM.register(LLM4RecConfig, LLM4RecForCausalLM, exist_ok=True)
-    AutoModelForSequenceClassification.register(LLM4RecConfig, LLM4RecForRelevance, exist_ok=True)
-    AutoProcessor.register(LLM4RecConfig, LLM4RecProcessor, exist_ok=True)
-
-
 # pytest imports this file a second time, under the name of its folder; that copy must not take over the Auto classes.
 # While `python -m llm4rec.training.cli` looks for its module, "-m" stands where the command's name does later.
 if __name__ == "llm4rec" and PurePath(sys.argv[0] if sys.argv else "").stem not in ("llm4rec", "-m"):
-    register_auto_classes()
+    import_module(".modeling_llm4rec", __name__)  # which registers them

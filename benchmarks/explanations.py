@@ -28,8 +28,9 @@ from llm4rec.configuration import Recipe
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from llm4rec.modeling_llm4rec.explanation_text import ranked_support
 from llm4rec.training.data.prepared import Interactions, PreparedData
+from llm4rec.training.data.sequences import history_batch
 from llm4rec.training.evaluation.explanations.faithfulness import LEAST_HISTORY, stability
-from llm4rec.training.evaluation.explanations.judge import judge_explanations, model_inputs, users_to_judge
+from llm4rec.training.evaluation.explanations.judge import judge_explanations, users_to_judge
 from llm4rec.training.evaluation.intervals import bootstrap_interval
 from llm4rec.training.evaluation.report import report_row
 from llm4rec.training.load import load_recommender
@@ -63,7 +64,7 @@ def of_long_histories(
         return metrics
     top, three = {limit: [] for limit in LIMITS}, {limit: [] for limit in LIMITS}
     for user in range(chosen.num_users):
-        batch = model_inputs(processor, chosen, range(user, user + 1))
+        batch = history_batch(chosen.rows(user, user + 1), processor)
         items = model.recommend(**batch, k=1).items
         all_of_it = model.explain(**batch, items=items, max_removals=10**6)[0][0]
         right = [piece.item for piece in all_of_it.evidence if piece.kind == "history"][:3]
@@ -104,11 +105,11 @@ def judge(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, log: Interacti
     print({name: round(value, 2) for name, value in metrics.items()}, flush=True)
     some = drawn(log, args.users, args.seed)
     metrics |= judge_explanations(model, processor, some, users=args.users, seed=args.seed, progress=True)
-    one = model_inputs(processor, some, range(64))
+    one = history_batch(some.rows(0, 64), processor)
     items = model.recommend(**one, k=1).items
     alone = []
     for user in range(64):
-        batch = model_inputs(processor, some, range(user, user + 1))
+        batch = history_batch(some.rows(user, user + 1), processor)
         alone.append(model.explain(**batch, items=items[user : user + 1])[0][0])
     again = stability([user[0] for user in model.explain(**one, items=items)], alone)
     metrics |= {f"stability/{name}": value for name, value in again.items()}
@@ -127,7 +128,7 @@ def planted_top(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, data: Pr
     truth = data.users[list(DECISIVE_COLUMNS)][users].rows()
     hit, has = [], []
     for start in range(0, WORLD_USERS, 32):
-        batch = model_inputs(processor, histories, range(start, min(start + 32, WORLD_USERS)))
+        batch = history_batch(histories.rows(start, min(start + 32, WORLD_USERS)), processor)
         for place, user in enumerate(processor.decode_explanations(model.recommend(**batch, k=1, explain=True))):
             column, value = truth[start + place]
             support = ranked_support(user[0])

@@ -18,6 +18,31 @@ from .recommendation import RecommendOutput
 from .relevance import LLM4RecForRelevance
 from .retrieved_context import RetrievedContext
 
+
+def register_auto_classes() -> None:
+    """Teach the Auto classes the model type `llm4rec`: configuration, models and processor.
+
+    What is taught here comes before the code that a checkpoint carries, so that is never run, nor asked about, where
+    this package is.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoProcessor,
+    )
+
+    AutoConfig.register(LLM4RecConfig.model_type, LLM4RecConfig, exist_ok=True)
+    AutoModel.register(LLM4RecConfig, LLM4RecModel, exist_ok=True)
+    AutoModelForCausalLM.register(LLM4RecConfig, LLM4RecForCausalLM, exist_ok=True)
+    AutoModelForSequenceClassification.register(LLM4RecConfig, LLM4RecForRelevance, exist_ok=True)
+    AutoProcessor.register(LLM4RecConfig, LLM4RecProcessor, exist_ok=True)
+
+
+if __name__ == "llm4rec.modeling_llm4rec":  # not the copy that pytest makes under the name of the folder
+    register_auto_classes()
+
 __all__ = [
     "Catalog",
     "Evidence",
@@ -38,4 +63,5 @@ __all__ = [
     "RetrievalMemory",
     "RetrievedContext",
     "byte_tokenizer",
+    "register_auto_classes",
 ]

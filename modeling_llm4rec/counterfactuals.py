@@ -17,6 +17,7 @@ from .event_removal import without_events
 from .evidence import Evidence
 from .next_item_loss import ItemRows
 from .popularity_prior import PopularityBias
+from .recommendation import MAX_SCORES_AT_ONCE
 from .retrieval import Conditioned
 from .retrieved_context import RetrievedContext
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 MAX_TOKENS_AT_ONCE = 2**15
 """Tokens of shortened histories that go through the backbone together."""
-
-MAX_SCORES_AT_ONCE = 2**26
-"""Scores of the catalog that are held at once (256 MB in float32)."""
 
 MAX_ITEMS_AT_ONCE = 4096
 """Changed items that are embedded at once."""
@@ -173,9 +171,8 @@ class Counterfactuals:
             return
         alpha = embedding.embed(self.targets.flatten())[1].view(*self.targets.shape, -1).tolist()
         present = embedding.present[self.targets].tolist()
-        cases: list[
-            tuple[int, int, int, int, tuple[int, ...]]
-        ] = []  # user, place, modality, value (0: all), shared by
+        # User, place, modality, value (0: all of it), items of the history that share the value.
+        cases: list[tuple[int, int, int, int, tuple[int, ...]]] = []
         for user, targets in enumerate(self.request.targets.tolist()):
             shared = self._shared_values(targets, self.history[user])
             for place, item in enumerate(targets):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from .counterfactuals import MAX_SCORES_AT_ONCE, Counterfactuals, ExplanationRequest
+from .counterfactuals import Counterfactuals, ExplanationRequest
 from .evidence import EVIDENCE_KINDS, Evidence, Explanation
 from .popularity_prior import PopularityBias
-from .recommendation import candidate_mask, exclude, exclude_seen
+from .recommendation import MAX_SCORES_AT_ONCE, candidate_mask, exclude, exclude_seen, mask_rows
 
 MAX_REMOVALS = 50
 """Distinct items of a history that are taken away one by one."""
@@ -73,7 +73,7 @@ class ExplanationMixin:
             )
         if max_removals < 0:
             raise ValueError(f"explain got max_removals={max_removals}, expected 0 or more.")
-        seen = (input_ids - self.config.text_vocab_size).clamp(min=-1) if seen_items is None else seen_items
+        seen = self._seen(input_ids, seen_items)
         allow = candidate_mask(allow, users, self.num_items, "allow")
         deny = candidate_mask(deny, users, self.num_items, "deny")
         bias = self._popularity_bias(popularity, request_time, users)
@@ -88,7 +88,7 @@ class ExplanationMixin:
             self.eval()
         out = []
         for rows in torch.arange(users, device=input_ids.device).split(max(1, MAX_SCORES_AT_ONCE // self.num_items)):
-            masks = [mask if mask is None or mask.dim() == 1 else mask[rows] for mask in (allow, deny)]
+            masks = [mask_rows(mask, rows) for mask in (allow, deny)]
             had = seen[rows] if filter_seen else None
             request = ExplanationRequest(
                 {name: None if values is None else values[rows] for name, values in batch.items()},
@@ -172,26 +172,18 @@ def _items_to_remove(measure: Counterfactuals, user: int, most: int) -> list[int
 def _exclusions(
     items: torch.Tensor, seen: torch.Tensor | None, allow: torch.Tensor | None, deny: torch.Tensor | None
 ) -> list[list[str | None]]:
-    """Why each item (batch, n) may not be recommended."""
-    out: list[list[str | None]] = []
-    for user, row in enumerate(items.tolist()):
-        had = set() if seen is None else set(seen[user].tolist())
-        reasons: list[str | None] = []
-        for item in row:
-            denied = deny is not None and bool((deny if deny.dim() == 1 else deny[user])[item])
-            missing = allow is not None and not bool((allow if allow.dim() == 1 else allow[user])[item])
-            reasons.append(
-                None
-                if item < 0
-                else "seen"
-                if item in had
-                else "denied"
-                if denied
-                else "not allowed"
-                if missing
-                else None
-            )
-        out.append(reasons)
+    """Why each item (batch, n) may not be recommended; `None` if it may, and where there is no item."""
+    at = items.clamp(min=0)
+    nothing = torch.zeros_like(items, dtype=torch.bool)
+    reasons = {  # the last that holds is said
+        "not allowed": nothing if allow is None else ~allow.to(at.device).expand(len(items), -1).gather(1, at),
+        "denied": nothing if deny is None else deny.to(at.device).expand(len(items), -1).gather(1, at),
+        "seen": nothing if seen is None else (items.unsqueeze(-1) == seen.unsqueeze(1)).any(-1),
+    }
+    out: list[list[str | None]] = [[None] * items.shape[1] for _ in items]
+    for reason, holds in reasons.items():
+        for user, place in (holds & (items >= 0)).nonzero().tolist():
+            out[user][place] = reason
     return out
 
 

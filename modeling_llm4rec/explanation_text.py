@@ -7,7 +7,7 @@ Every reason that a sentence gives is one piece of evidence, and its confidence 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .explanation_messages import MESSAGES
@@ -86,6 +86,12 @@ def render_html(
 def evidence_name(piece: dict[str, Any], language: str = "en") -> str:
     """What a piece of evidence of a record is called, for tables and charts."""
     return _name(piece, _Words(language))
+
+
+def next_best(records: Sequence[dict[str, Any]], place: int) -> dict[str, Any] | None:
+    """The record that `contrastive` sets one of a list against: the next, for the last the one before it."""
+    others = records[place + 1 :] or records[:place][-1:]
+    return others[0] if others else None
 
 
 def reasons_for(record: dict[str, Any], most: int) -> list[dict[str, Any]]:
@@ -237,8 +243,9 @@ def _contrastive(record: dict[str, Any], other: dict[str, Any], words: _Words) -
         else:
             more = piece["effect"]
         if piece["effect"] > 0 and more > 0 and strength_of(more) != "negligible":
-            pieces.append({**piece, "effect": more, "strength": strength_of(more), "contrast": more})
-    reasons = reasons_for({**record, "evidence": sorted(pieces, key=lambda piece: -piece["effect"])}, 2)
+            pieces.append({**piece, "effect": more, "strength": strength_of(more)})
+    pieces.sort(key=lambda piece: -piece["effect"])
+    reasons = reasons_for({**record, "evidence": pieces}, REASONS["contrastive"])
     values = {"title": words.quote(record["title"]), "other": words.quote(other["title"])}
     if not reasons:
         return words.say("rather_without_reason", **values)
@@ -277,4 +284,13 @@ def _sceptical(record: dict[str, Any], words: _Words) -> str:
     return text
 
 
-__all__ = ["REASONS", "STYLES", "evidence_name", "ranked_support", "reasons_for", "render_html", "render_text"]
+__all__ = [
+    "REASONS",
+    "STYLES",
+    "evidence_name",
+    "next_best",
+    "ranked_support",
+    "reasons_for",
+    "render_html",
+    "render_text",
+]

@@ -22,7 +22,7 @@ from .context_text import render_context
 from .event_embedding import rating_ids, time_gap_ids
 from .evidence import Explanation
 from .explanation_record import ExplanationRecorder
-from .explanation_text import render_html, render_text
+from .explanation_text import next_best, render_html, render_text
 from .item_features import ItemFeaturizer, ModalityStatistics
 from .recommendation import RecommendOutput
 from .retrieved_context import RetrievedContext
@@ -387,10 +387,7 @@ class LLM4RecProcessor(ProcessorMixin):
         made = isinstance(explanations, list) and all(isinstance(r, dict) for user in explanations for r in user)
         records = explanations if made else self.decode_explanations(explanations)
         return [
-            [
-                renderers[markup](record, style, language, next(iter(user[place + 1 :] or user[:place][-1:]), None))
-                for place, record in enumerate(user)
-            ]
+            [renderers[markup](record, style, language, next_best(user, place)) for place, record in enumerate(user)]
             for user in records
         ]
 

@@ -1,7 +1,7 @@
 """From item scores to ranked real items: candidate masks, top-k, and the logits processor that keeps generation inside
 the catalog.
 
-Called by `LLM4RecForCausalLM.recommend` and `.generate`.
+Called by `ranking.py`, `explanation.py` and `LLM4RecForCausalLM.generate`.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,9 @@ from transformers import LogitsProcessor
 
 from .evidence import Explanation
 from .retrieved_context import RetrievedContext
+
+MAX_SCORES_AT_ONCE = 2**26
+"""Users times items whose scores are held at once (256 MB in float32); larger batches go in parts."""
 
 
 @dataclass
@@ -50,6 +53,11 @@ def candidate_mask(mask: torch.Tensor | None, batch: int, num_items: int, name: 
             f"({batch}, {num_items}). Make one from ids with `processor.item_mask([...])`."
         )
     return mask
+
+
+def mask_rows(mask: torch.Tensor | None, rows: torch.Tensor) -> torch.Tensor | None:
+    """A mask (items,) or (batch, items) for some of the users."""
+    return mask if mask is None or mask.dim() == 1 else mask[rows]
 
 
 def exclude(scores: torch.Tensor, allow: torch.Tensor | None, deny: torch.Tensor | None) -> torch.Tensor:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import register_auto_classes
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
 from ..modeling_llm4rec.adapter_checkpoint import is_adapter
@@ -42,7 +41,6 @@ def build_processor(data: PreparedData, recipe: Recipe, split: Split) -> LLM4Rec
     """
     if recipe.model.start_from:
         with _pretrained("model.start_from", recipe.model.start_from):
-            register_auto_classes()  # else transformers asks whether to run the code in the checkpoint
             processor = LLM4RecProcessor.from_pretrained(recipe.model.start_from)
         check_same_catalog(processor, data)
         return processor

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .. import register_auto_classes
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
 from ..modeling_llm4rec.memory import DamagedMemoryError
@@ -32,7 +31,6 @@ def load_recommender(name: str | Path, retrieval: bool = True) -> tuple[LLM4RecF
         ValueError: if a file of the model is damaged, or files do not belong together.
     """
     name = _checked_name(name)
-    register_auto_classes()  # else transformers asks whether to run the code in the checkpoint
     try:
         model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True, retrieval=retrieval)
         processor = LLM4RecProcessor.from_pretrained(name)

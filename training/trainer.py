@@ -203,7 +203,7 @@ class ModelScorer:
         retrieval: ask the model's memory, if it has one.
         popularity: γ′, see `LLM4RecForCausalLM.recommend`.
 
-    The time of a request is that of the latest event of its history.
+    By default the time of a request is that of the latest event of its history.
     """
 
     def __init__(
@@ -216,35 +216,39 @@ class ModelScorer:
         self.model, self.processor = recommender_of(model), processor
         self.retrieval, self.popularity = retrieval, popularity
 
-    def __call__(self, histories: Interactions) -> torch.Tensor:
-        """(users, items) float32 scores."""
+    def __call__(self, histories: Interactions, times: torch.Tensor | None = None) -> torch.Tensor:
+        """(users, items) float32 scores.
+
+        Args:
+            times: (users,) unix seconds of the requests.
+        """
+        times = request_times(histories) if times is None else times
         return self._read(
             histories,
-            lambda batch, chosen: self.model.score_items(
+            lambda batch, users: self.model.score_items(
                 **batch,
                 retrieval=self.retrieval,
                 popularity=self.popularity,
-                request_time=request_times(chosen),
+                request_time=None if times is None else times[users],
             ),
         )
 
     def states(self, histories: Interactions) -> torch.Tensor:
         """(users, hidden) float32 state at the end of each history."""
-        return self._read(histories, lambda batch, chosen: self.model.user_states(**batch))
+        return self._read(histories, lambda batch, users: self.model.user_states(**batch))
 
     @torch.no_grad()
     def _read(
-        self, histories: Interactions, read: Callable[[dict[str, torch.Tensor], Interactions], torch.Tensor]
+        self, histories: Interactions, read: Callable[[dict[str, torch.Tensor], torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
-        """(users, …) float32 what `read` gives for model inputs and the histories they are of, batch by batch."""
+        """(users, …) float32 what `read` gives for model inputs and the users they are of, batch by batch."""
         self.model.eval()
         parts = []
         # Histories of similar length go through the model together: most are far shorter than the longest.
         order = torch.from_numpy(np.argsort(histories.lengths, kind="stable"))
         for users in order.split(HISTORIES_AT_ONCE):
-            chosen = histories.take(users.numpy())
-            batch = history_batch(chosen, self.processor)
-            parts.append(read({name: v.to(self.model.device) for name, v in batch.items()}, chosen).float())
+            batch = history_batch(histories.take(users.numpy()), self.processor)
+            parts.append(read({name: v.to(self.model.device) for name, v in batch.items()}, users).float())
         found = torch.cat(parts)
         return found[order.argsort().to(found.device)]
 

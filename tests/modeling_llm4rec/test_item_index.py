@@ -90,7 +90,7 @@ def test_what_the_index_cannot_do_is_refused(model, batch, processor):
 def test_without_faiss_every_item_is_scored(new_model, processor, batch, monkeypatch):
     model = new_model(processor, max_exact_items=0)
     expected = model.recommend(**batch, k=3, exact=True)
-    monkeypatch.setattr("llm4rec.modeling_llm4rec.modeling_llm4rec.is_faiss_available", lambda: False)
+    monkeypatch.setattr("llm4rec.modeling_llm4rec.ranking.is_faiss_available", lambda: False)
     monkeypatch.setattr("llm4rec.modeling_llm4rec.item_index.is_faiss_available", lambda: False)
     assert torch.equal(model.recommend(**batch, k=3).items, expected.items)
     with pytest.raises(ImportError, match=r"pip install 'llm4rec\[retrieval\]'"):

@@ -124,11 +124,11 @@ def test_a_mask_of_the_wrong_shape_or_type_is_refused_with_the_way_to_make_one(m
 
 
 def test_large_batches_go_in_parts_with_the_same_result(monkeypatch, model, batch):
-    from llm4rec.modeling_llm4rec import modeling_llm4rec
+    from llm4rec.modeling_llm4rec import ranking
 
     each = torch.rand(4, 12, generator=torch.Generator().manual_seed(0)) < 0.7
     whole = ranks(model, batch, allow=each, filter_seen=True)
-    monkeypatch.setattr(modeling_llm4rec, "MAX_SCORES_AT_ONCE", 12)
+    monkeypatch.setattr(ranking, "MAX_SCORES_AT_ONCE", 12)
     parts = ranks(model, batch, allow=each, filter_seen=True)
     assert torch.equal(whole[0], parts[0])
     torch.testing.assert_close(whole[1], parts[1])

@@ -3,9 +3,11 @@
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from llm4rec.configuration import Recipe
+from llm4rec.training.cli import main
 from llm4rec.training.simulation.world import World, WorldConfig
 
 TINY = [
@@ -22,6 +24,45 @@ TINY = [
 def shop(tmp_path_factory):
     """Sixty users and forty items, prepared; about five events each, some users without any."""
     return World(WorldConfig(users=60, items=40, sessions=16)).prepared(tmp_path_factory.mktemp("shop") / "data")
+
+
+@pytest.fixture(scope="session")
+def invoke():
+    """Run a command in this process; its exit code."""
+
+    def invoke(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+        return stopped.value.code or 0
+
+    return invoke
+
+
+@pytest.fixture
+def run(capfd, invoke):
+    """Run a command; file descriptors are watched, so what libraries print is seen too."""
+
+    def run(*arguments):
+        capfd.readouterr()
+        code = invoke(*arguments)
+        out, err = capfd.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return run
+
+
+@pytest.fixture
+def refused(run):
+    """Run a command that must be refused: exit code 1 and one line on stderr, which is returned."""
+
+    def refused(*arguments):
+        result = run(*arguments)
+        assert (result.code, result.err.count("\n")) == (1, 1), result.err
+        assert result.err.startswith("Error: ")
+        assert "Traceback" not in result.out
+        return result.err.removeprefix("Error: ").strip()
+
+    return refused
 
 
 @pytest.fixture(scope="module")

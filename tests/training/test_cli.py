@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -24,42 +23,8 @@ TINY = [
 ]
 
 
-def invoke(*arguments):
-    """Run a command in this process."""
-    with pytest.raises(SystemExit) as stopped:
-        main([str(argument) for argument in arguments])
-    return stopped.value.code or 0
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a command; file descriptors are watched, so what libraries print is seen too."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        code = invoke(*arguments)
-        out, err = capfd.readouterr()
-        return SimpleNamespace(code=code, out=out, err=err)
-
-    return run
-
-
-@pytest.fixture
-def refused(run):
-    """Run a command that must be refused: exit code 1 and one line on stderr, which is returned."""
-
-    def refused(*arguments):
-        result = run(*arguments)
-        assert (result.code, result.err.count("\n")) == (1, 1), result.err
-        assert result.err.startswith("Error: ")
-        assert "Traceback" not in result.out
-        return result.err.removeprefix("Error: ").strip()
-
-    return refused
-
-
 @pytest.fixture(scope="module")
-def trained(shop, tmp_path_factory):
+def trained(shop, tmp_path_factory, invoke):
     """A model folder, trained by the command."""
     folder = tmp_path_factory.mktemp("trained") / "model"
     with contextlib.redirect_stdout(io.StringIO()):

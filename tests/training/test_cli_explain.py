@@ -6,7 +6,6 @@ import sys
 
 import pytest
 from llm4rec import LLM4RecProcessor
-from llm4rec.training.cli import main
 from llm4rec.training.train import train
 
 HISTORY = "item-0001,item-0002,item-0003"
@@ -20,20 +19,9 @@ def model(shop, tiny_recipe, tmp_path_factory):
     return output
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command: its exit code and what it wrote to stdout and stderr."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
-
-
 def test_recommendations_come_with_a_sentence_each(run, model):
-    code, out, _ = run("recommend", model, "--history", HISTORY, "-k", 3, "--explain")
+    result = run("recommend", model, "--history", HISTORY, "-k", 3, "--explain")
+    code, out = result.code, result.out
     titles = LLM4RecProcessor.from_pretrained(model).catalog.columns["title"]
     sentences = [line for line in out.splitlines() if line[:3] in {"1. ", "2. ", "3. "}]
     assert code == 0
@@ -43,7 +31,7 @@ def test_recommendations_come_with_a_sentence_each(run, model):
 
 def test_a_program_gets_the_evidence_of_every_recommendation(run, model):
     arguments = ["recommend", model, "--history", HISTORY, "-k", 2, "--explain", "--language", "de", "--json"]
-    _, out, _ = run(*arguments)
+    out = run(*arguments).out
     items = json.loads(out)["recommendations"]
     assert [item["explanation"]["item_id"] for item in items] == [item["item_id"] for item in items]
     assert all("wird empfohlen" in item["explanation"]["text"] for item in items)
@@ -52,14 +40,15 @@ def test_a_program_gets_the_evidence_of_every_recommendation(run, model):
 
 
 def test_without_explain_nothing_is_explained(run, model):
-    _, out, _ = run("recommend", model, "--history", HISTORY, "--json")
+    out = run("recommend", model, "--history", HISTORY, "--json").out
     assert all("explanation" not in item for item in json.loads(out)["recommendations"])
 
 
 def test_an_item_that_is_not_recommended_is_set_against_the_best(run, model):
-    _, out, _ = run("recommend", model, "--history", HISTORY, "-k", 40, "--json")
+    out = run("recommend", model, "--history", HISTORY, "-k", 40, "--json").out
     ranked = [item["item_id"] for item in json.loads(out)["recommendations"]]
-    code, out, _ = run("explain", model, "--history", HISTORY, "--item", ranked[20], "--json")
+    result = run("explain", model, "--history", HISTORY, "--item", ranked[20], "--json")
+    code, out = result.code, result.out
     (told,) = json.loads(out)["explanations"]
     assert code == 0
     assert (told["rank"], told["item_id"]) == (21, ranked[20])
@@ -67,26 +56,35 @@ def test_an_item_that_is_not_recommended_is_set_against_the_best(run, model):
     assert f"rather than “{told['title']}”" in told["why_not"]
 
 
+def test_the_best_item_is_not_set_against_itself(run, model):
+    out = run("recommend", model, "--history", HISTORY, "-k", 1, "--json").out
+    (best,) = json.loads(out)["recommendations"]
+    out = run("explain", model, "--history", HISTORY, "--item", best["item_id"], "--style", "contrastive").out
+    assert out.startswith(f"“{best['title']}” stands at place 1")
+
+
 def test_an_item_of_the_history_is_left_out_and_told_so(run, model):
-    _, out, _ = run("explain", model, "--history", HISTORY, "--item", "item-0002")
+    out = run("explain", model, "--history", HISTORY, "--item", "item-0002").out
     assert "is left out because it is in your history already." in out
 
 
 def test_evidence_is_shown_as_a_table(run, model):
-    _, out, _ = run("explain", model, "--history", HISTORY, "-k", 1)
+    out = run("explain", model, "--history", HISTORY, "-k", 1).out
     assert "times as likely" in out
     assert "1 → " in out
 
 
 def test_a_user_of_a_data_set_is_explained(run, model, shop):
     user = shop.users["user_id"][int(shop.interactions.lengths.argmax())]
-    code, out, _ = run("explain", model, "--user", user, "--data", shop.folder, "-k", 1, "--style", "sceptical")
+    result = run("explain", model, "--user", user, "--data", shop.folder, "-k", 1, "--style", "sceptical")
+    code, out = result.code, result.out
     assert code == 0
-    assert "place" in out
+    assert "your history" in out.splitlines()[0]
 
 
 def test_a_user_of_whom_nothing_is_known_is_told_so(run, model):
-    code, out, _ = run("explain", model, "-k", 1)
+    result = run("explain", model, "-k", 1)
+    code, out = result.code, result.out
     assert code == 0
     assert "nothing is known" in out
 
@@ -102,9 +100,9 @@ def test_a_user_of_whom_nothing_is_known_is_told_so(run, model):
     ],
 )
 def test_mistakes_are_named(run, model, arguments, code, said):
-    got, _, err = run("explain", model, "--history", HISTORY, *arguments)
-    assert got == code
-    assert said in " ".join(err.replace("│", " ").split())
+    result = run("explain", model, "--history", HISTORY, *arguments)
+    assert result.code == code
+    assert said in " ".join(result.err.replace("│", " ").split())
 
 
 def test_a_command_asks_nothing_about_the_code_in_a_checkpoint(model):

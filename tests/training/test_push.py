@@ -4,14 +4,12 @@ import json
 import os
 import shutil
 import socket
-from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
 import torch
 from huggingface_hub import HfApi
 from llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
-from llm4rec.training.cli import main
 from llm4rec.training.hub import plan_upload, push_model, push_space
 from llm4rec.training.hub.push import check_repo_id
 from llm4rec.training.load import load_recommender
@@ -73,33 +71,6 @@ def save(folder, model, processor, **kwargs):
     processor.save_pretrained(folder)
     (folder / "README.md").write_text("---\nlibrary_name: llm4rec\n---\n\n# A card of our own\n", encoding="utf-8")
     return folder
-
-
-@pytest.fixture
-def run(capfd):
-    """Run the command line."""
-
-    def run(*arguments):
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main([str(argument) for argument in arguments])
-        out, err = capfd.readouterr()
-        return SimpleNamespace(code=stopped.value.code or 0, out=out, err=err)
-
-    return run
-
-
-@pytest.fixture
-def refused(run):
-    """Run a command that is refused in one line, which is returned."""
-
-    def refused(*arguments):
-        result = run(*arguments)
-        assert (result.code, result.err.count("\n")) == (1, 1), result.err
-        assert "Traceback" not in result.out
-        return result.err.removeprefix("Error: ").strip()
-
-    return refused
 
 
 def contents(folder):

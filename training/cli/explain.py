@@ -15,8 +15,8 @@ from .histories import (
     RetrievalOption,
     StyleOption,
     UserOption,
+    asked_model,
     check_whose,
-    events_of,
     ids_of,
 )
 
@@ -50,14 +50,11 @@ def command(
     quiet_libraries()
     import torch
 
-    from ...modeling_llm4rec.explanation_text import render_text
-    from ..load import load_recommender
+    from ...modeling_llm4rec.explanation_text import next_best, render_text
 
-    recommender, processor = load_recommender(model, retrieval)
+    recommender, processor, events, batch = asked_model(model, retrieval, history, user, data)
     catalog = processor.catalog
-    events = events_of(history, user, data, catalog)
     wanted = ids_of(item, catalog)
-    batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")
     best = recommender.recommend(**batch, k=k, popularity=popularity, explain=not wanted)
     against = None
     if wanted:
@@ -69,11 +66,13 @@ def command(
         records = processor.decode_explanations(best)[0]
     explained = []
     for place, record in enumerate(records):
-        other = against if against is not None else next(iter(records[place + 1 :] or records[:place][-1:]), None)
+        other = next_best(records, place) if against is None else against
+        if other is not None and other["item_id"] == record["item_id"]:
+            other = None  # the best item, asked for by name
         text = render_text(record, style, language, other)
         why_not = ""
-        if against is not None and record["item_id"] != against["item_id"] and not record["excluded"]:
-            why_not = render_text(against, "contrastive", language, record)
+        if wanted and other is not None and not record["excluded"]:
+            why_not = render_text(other, "contrastive", language, record)
         explained.append({"text": text, "why_not": why_not or None, **record})
         console.say(text)
         if why_not and style != "contrastive":

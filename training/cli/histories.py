@@ -35,6 +35,22 @@ def check_whose(history: list[str] | None, user: str | None, data: Path | None) 
         raise typer.BadParameter("Give either --history or --user, not both.")
 
 
+def asked_model(
+    name: str, retrieval: bool, history: list[str] | None, user: str | None, data: Path | None
+) -> tuple[Any, Any, dict[str, list[Any]], Any]:
+    """What a command about one user starts from: the model, its processor, the user's events, the model's inputs.
+
+    Raises:
+        FileNotFoundError, ValueError: if the model cannot be loaded, or an item or the user is not known.
+    """
+    from ..load import load_recommender
+
+    recommender, processor = load_recommender(name, retrieval)
+    events = events_of(history, user, data, processor.catalog)
+    batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")
+    return recommender, processor, events, batch
+
+
 def events_of(history: list[str] | None, user: str | None, data: Path | None, catalog: Any) -> dict[str, list[Any]]:
     """`histories`, and `ratings` and `timestamps` where they are known, of one user.
 

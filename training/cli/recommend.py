@@ -15,8 +15,8 @@ from .histories import (
     RetrievalOption,
     StyleOption,
     UserOption,
+    asked_model,
     check_whose,
-    events_of,
     ids_of,
 )
 
@@ -44,12 +44,8 @@ def command(
     check_whose(history, user, data)
     console = Console(as_json)
     quiet_libraries()
-    from ..load import load_recommender
-
-    recommender, processor = load_recommender(model, retrieval)
+    recommender, processor, events, batch = asked_model(model, retrieval, history, user, data)
     catalog = processor.catalog
-    events = events_of(history, user, data, catalog)
-    batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")
     out = recommender.recommend(
         **batch,
         k=k,

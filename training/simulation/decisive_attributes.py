@@ -26,7 +26,7 @@ their times are uniform in the log, and neither depends on anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ import polars as pl
 from ...configuration.schema import DataSchema, InteractionSchema, ItemSchema, ModalitySchema, UserSchema
 from ..data.prepared import Interactions, PreparedData, write_prepared
 from . import item_texts
+from .checks import check_ranges, events_about_to_happen
 from .world import START
 
 
@@ -98,13 +99,7 @@ class DecisiveAttributeConfig:
             "users": (1, np.inf), "items": (1, np.inf), "min_events": (3, self.max_events),
             "max_events": (3, np.inf), "faithfulness": (0, 1), "days": (1, np.inf), "seed": (0, np.inf),
         }  # fmt: skip
-        for field in fields(self):
-            low, high = ranges.get(field.name, (-np.inf, np.inf))
-            value = getattr(self, field.name)
-            if field.name in ranges and not low <= value <= high:
-                raise ValueError(
-                    f"DecisiveAttributeConfig.{field.name} is {value}, expected a number between {low} and {high}."
-                )
+        check_ranges(self, ranges)
         unknown = [name for name in self.attributes if name not in ATTRIBUTES]
         if unknown or not self.attributes or len(set(self.attributes)) < len(self.attributes):
             raise ValueError(
@@ -158,19 +153,11 @@ class DecisiveAttributeWorld:
         Raises:
             IndexError: if a user has fewer interactions than asked for.
         """
-        rows = np.atleast_1d(np.asarray(users, dtype=np.int64))
-        lengths = self.interactions.lengths[rows]
-        events = lengths if events is None else np.broadcast_to(np.asarray(events, dtype=np.int64), rows.shape)
-        if ((events < 0) | (events > lengths)).any():
-            bad = int(np.flatnonzero((events < 0) | (events > lengths))[0])
-            raise IndexError(
-                f"User {rows[bad]} has {lengths[bad]} interactions; asked for the choice of number {events[bad]}, "
-                f"expected 0 to {lengths[bad]}."
-            )
+        rows, events = events_about_to_happen(self.interactions, users, events)
         taken = np.zeros((len(rows), self.config.items), dtype=bool)
         before = self.interactions.take(rows, first=events)
         taken[np.repeat(np.arange(len(rows)), before.lengths), before.items] = True
-        law = self._law(rows, taken, events == lengths - 1)
+        law = self._law(rows, taken, events == self.interactions.lengths[rows] - 1)
         return law if np.ndim(users) else law[0]
 
     def prepared(self, folder: str | Path, overwrite: bool = False) -> PreparedData:

@@ -54,6 +54,7 @@ from scipy.special import expit, logit, ndtr
 from ...configuration.schema import DataSchema, InteractionSchema, ItemSchema, ModalitySchema, UserSchema
 from ..data.prepared import Interactions, PreparedData, write_prepared
 from . import item_texts
+from .checks import check_ranges, events_about_to_happen
 
 TASTE_WEIGHTS = {"category": 0.6, "style": 0.45, "use": 0.45, "brand": 0.35, "material": 0.25, "id": 0.2345}
 """Share of each attribute in an item's taste vector, `id` for what no attribute tells; the squares sum to 1."""
@@ -130,11 +131,8 @@ class WorldConfig:
             "popularity_periods": (1, np.inf), "popularity_drift": (0, 1),
             "taste_dimensions": (1, np.inf), "taste_drift": (0, 1), "seed": (0, np.inf),
         }  # fmt: skip
-        for field in fields(self):
-            low, high = ranges.get(field.name, (-np.inf, np.inf))
-            value = getattr(self, field.name)
-            if not low <= value <= high:
-                raise ValueError(f"WorldConfig.{field.name} is {value}, expected a number between {low} and {high}.")
+        everything = {field.name: (-np.inf, np.inf) for field in fields(self)}
+        check_ranges(self, everything | ranges)
 
 
 @dataclass
@@ -226,15 +224,8 @@ class World:
         Raises:
             IndexError: if a user has fewer interactions than asked for.
         """
-        rows = np.atleast_1d(np.asarray(users, dtype=np.int64))
+        rows, events = events_about_to_happen(self.interactions, users, events)
         lengths = self.interactions.lengths[rows]
-        events = lengths if events is None else np.broadcast_to(np.asarray(events, dtype=np.int64), rows.shape)
-        if ((events < 0) | (events > lengths)).any():
-            bad = int(np.flatnonzero((events < 0) | (events > lengths))[0])
-            raise IndexError(
-                f"User {rows[bad]} has {lengths[bad]} interactions; asked for relevance before number {events[bad]}, "
-                f"expected 0 to {lengths[bad]}."
-            )
         first = self.interactions.offsets[rows]
         sessions = self._session_offsets[rows + 1] - 1
         sessions[events < lengths] = self._event_sessions[(first + events)[events < lengths]]

@@ -51,8 +51,8 @@ def test_a_made_up_title_is_caught(record):
 
 
 def test_praise_for_what_the_model_penalised_is_caught(record):
-    worst = min((p for p in record["evidence"] if p["kind"] == "history"), key=lambda p: p["effect"])
-    assert worst["effect"] < 0
+    pieces = [dict(p, effect=-0.5) if p["kind"] == "history" else p for p in record["evidence"]]
+    record, worst = dict(record, evidence=pieces), next(p for p in pieces if p["kind"] == "history")
     text = f"“{record['title']}” is recommended mainly because you chose “{worst['title']}”."
     assert problems(text, record)[0].startswith("praises what has the effect -")
     assert text_quality([text], [record])["contradictions"] == 1
@@ -87,8 +87,8 @@ def test_broken_sentences_are_caught(record, text):
 
 def test_counts_of_sharing_items_are_checked(records):
     pairs = [(one, p) for user in records for one in user for p in one["evidence"] if p["kind"] == "attribute"]
-    record, shared = max(pairs, key=lambda pair: pair[1]["effect"])
-    assert shared["effect"] > 0.25
+    record, shared = pairs[0]
+    record = dict(record, evidence=[dict(shared, effect=0.5)])
     names = " and ".join(f"“{item['title']}”" for item in shared["shared_with"])
     value = f"“{shared['value']}” ({shared['attribute']})"
     text = f"“{record['title']}” is recommended partly because it shares {value} with {names}"

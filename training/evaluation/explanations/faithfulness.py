@@ -1,7 +1,7 @@
 r"""Faithfulness: do explanations name what really moved the score?
 
 The judge never looks at how an effect was measured: it takes the order in which an explanation ranks the items of the
-history, makes the shortened histories anew with the processor, times and ratings included, and asks the model for
+history, makes the shortened histories anew from the events, times and ratings included, and asks the model for
 their scores. Asked of each user's best recommendation i, with :math:`\ln p` among the items that may be recommended:
 
 - **deletion**: items of the history are taken away, the most supporting first; :math:`\ln p(i)` should fall faster
@@ -15,16 +15,18 @@ Petsiuk et al., *RISE*, BMVC 2018, against a random control).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from ....modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from ....modeling_llm4rec import Evidence, Explanation, LLM4RecForCausalLM, LLM4RecProcessor
+from ....modeling_llm4rec.recommendation import MAX_SCORES_AT_ONCE
 from ...data.prepared import Interactions
+from ...data.sequences import history_batch, request_times
+from ...trainer import ModelScorer
 from ..intervals import Interval, bootstrap_interval
 
 SHARES = np.linspace(0, 1, 11)
@@ -35,6 +37,10 @@ FEW = 3
 
 LEAST_HISTORY = 5
 """Distinct items of a history below which a user says nothing about the choice among them."""
+
+
+USERS_AT_ONCE = 16
+"""Users whose shortened histories are scored together."""
 
 
 @dataclass
@@ -67,7 +73,6 @@ class Faithfulness:
     sufficiency: np.ndarray
     random_sufficiency: np.ndarray
     supported: np.ndarray
-    explanations: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def deletion_area(self) -> np.ndarray:
@@ -107,167 +112,114 @@ def faithfulness(
     histories: Interactions,
     *,
     random_orders: int = 2,
-    max_removals: int = 50,
     seed: int = 0,
-    users_at_once: int = 16,
     progress: bool = False,
 ) -> Faithfulness:
     """Judge the explanation of each user's best recommendation.
 
     Args:
-        histories: of the users, in the item indices of the model's catalog; the latest `max_history` events count.
+        histories: of the users, in the item indices of the model's catalog; the latest `max_history` events count, and
+            items that an explanation does not rank come last.
         random_orders: that the control is a mean of.
-        max_removals: as of `explain`; items of the history that an explanation does not rank come last.
         seed: of the random orders.
-        users_at_once: users whose shortened histories are scored together.
+        progress: show a bar.
 
     Raises:
         ValueError: if no user has a history of `LEAST_HISTORY` distinct items.
     """
     generator = np.random.default_rng(seed)
-    parts: list[dict[str, np.ndarray]] = []
-    users, explanations = [], []
-    starts = range(0, histories.num_users, users_at_once)
-    for start in tqdm(starts, desc="Judging explanations", disable=not progress):
-        chosen, events = [], []
-        for user in range(start, min(start + users_at_once, histories.num_users)):
-            part = histories.take(np.array([user]))
-            keep = slice(max(0, len(part.items) - processor.max_history), None)
-            if len(np.unique(part.items[keep])) >= LEAST_HISTORY:
-                chosen.append(user)
-                events.append(_Events.of(part, keep))
-        if chosen:
-            rows, made = _judge(model, processor, events, random_orders, max_removals, generator)
-            parts.append(rows)
-            users += chosen
-            explanations += made
-    if not users:
+    from_the_end = np.repeat(histories.offsets[1:], histories.lengths) - np.arange(len(histories.items))
+    histories = histories.keep(from_the_end <= processor.max_history)
+    users = np.array([u for u in range(histories.num_users) if len(np.unique(histories.history(u))) >= LEAST_HISTORY])
+    if not len(users):
         raise ValueError(f"No user has a history of at least {LEAST_HISTORY} distinct items.")
+    scorer = ModelScorer(model, processor)
+    parts: list[dict[str, np.ndarray]] = []
+    for some in tqdm(
+        np.array_split(users, -(-len(users) // USERS_AT_ONCE)), desc="Judging explanations", disable=not progress
+    ):
+        parts.append(_judge(scorer, histories.take(some), random_orders, generator))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Faithfulness(users=np.array(users), explanations=explanations, **columns)
-
-
-@dataclass
-class _Events:
-    """One user's events."""
-
-    items: np.ndarray
-    ratings: np.ndarray | None
-    timestamps: np.ndarray | None
-
-    @classmethod
-    def of(cls, part: Interactions, keep: slice) -> _Events:
-        return cls(
-            part.items[keep],
-            None if part.ratings is None else part.ratings[keep],
-            None if part.timestamps is None else part.timestamps[keep],
-        )
-
-    def row(self, processor: LLM4RecProcessor, kept: np.ndarray) -> dict[str, list[int]]:
-        """The model's input with only the items `kept`."""
-        mask = np.isin(self.items, kept)
-        return processor.encode_history(
-            self.items[mask],
-            None if self.ratings is None else self.ratings[mask],
-            None if self.timestamps is None else self.timestamps[mask],
-        )
+    return Faithfulness(users=users, **columns)
 
 
 def _judge(
-    model: LLM4RecForCausalLM,
-    processor: LLM4RecProcessor,
-    events: Sequence[_Events],
-    random_orders: int,
-    max_removals: int,
-    generator: np.random.Generator,
-) -> tuple[dict[str, np.ndarray], list[Any]]:
-    distinct = [np.unique(one.items) for one in events]
-    batch = processor._pad([one.row(processor, items) for one, items in zip(events, distinct, strict=True)], "pt")
-    best = model.recommend(**batch, k=1).items
-    made = [user[0] for user in model.explain(**batch, items=best, max_removals=max_removals)]
-    targets = best[:, 0].numpy()
-    rows, owners, kept_sets = [], [], []
-    plans = []
-    for user, (one, items, why) in enumerate(zip(events, distinct, made, strict=True)):
+    scorer: ModelScorer, histories: Interactions, random_orders: int, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """The columns of :class:`Faithfulness` for some users."""
+    best, explanations = explain_best(scorer, histories)
+    plans, owners, kept = [], [], []
+    for user, why in enumerate(explanations):
+        items = np.unique(histories.history(user))
         ranked = [piece for piece in why.evidence if piece.kind == "history"]
         named = np.array([piece.item for piece in ranked], dtype=np.int64)
         order = np.concatenate([named, np.setdiff1d(items, named)])
         orders = [order, *(generator.permutation(items) for _ in range(random_orders))]
         counts = np.round(SHARES * len(items)).astype(int)
-        other = generator.choice(order[1:])
-        random_few = generator.permutation(items)[:FEW]
-        kept = [each[count:] for each in orders for count in counts]  # deletion
-        kept += [each[:count] for each in orders for count in counts]  # insertion
-        kept += [order[1:], np.setdiff1d(items, [other])]
-        kept += [np.setdiff1d(items, order[:FEW]), np.setdiff1d(items, random_few), order[:FEW], random_few]
-        plans.append((len(orders), len(kept), bool(ranked) and ranked[0].effect > 0))
-        rows += [one.row(processor, some) for some in kept]
-        owners += [user] * len(kept)
-        kept_sets += kept
-    logs, scores = _score(model, processor, rows, np.array(owners), targets, distinct)
-    columns: dict[str, list] = {}
-    position = 0
-    for orders, count, supported in plans:
-        mine, raw = logs[position : position + count], scores[position : position + count]
-        position += count
-        curves = mine[: 2 * orders * len(SHARES)].reshape(2, orders, len(SHARES))
-        full, full_score = curves[0, 0, 0], raw[0]
-        last = mine[-6:]
-        row = {
-            "deletion": curves[0, 0],
-            "random_deletion": curves[0, 1:].mean(0),
-            "insertion": curves[1, 0],
-            "random_insertion": curves[1, 1:].mean(0),
-            "cited_drop": full - last[0],
-            "random_drop": full - last[1],
-            "cited_score_drop": full_score - raw[-6],
-            "random_score_drop": full_score - raw[-5],
-            "necessity": full - last[2],
-            "random_necessity": full - last[3],
-            "sufficiency": full - last[4],
-            "random_sufficiency": full - last[5],
-            "supported": supported,
-        }
-        for name, value in row.items():
-            columns.setdefault(name, []).append(value)
-    return {name: np.array(values) for name, values in columns.items()}, made
+        other, few = generator.choice(order[1:]), generator.permutation(items)[:FEW]
+        sets = [each[count:] for each in orders for count in counts]  # deletion
+        sets += [each[:count] for each in orders for count in counts]  # insertion
+        sets += [order[1:], np.setdiff1d(items, [other])]
+        sets += [np.setdiff1d(items, order[:FEW]), np.setdiff1d(items, few), order[:FEW], few]
+        plans.append(bool(ranked) and ranked[0].effect > 0)
+        owners += [user] * len(sets)
+        kept += sets
+    logs, scores = _score(scorer, histories, np.array(owners), kept, best)
+    shape, curves = (len(plans), -1), 2 * (1 + random_orders) * len(SHARES)
+    logs, scores = logs.reshape(shape), scores.reshape(shape)
+    deletion, insertion = logs[:, :curves].reshape(len(plans), 2, 1 + random_orders, len(SHARES)).swapaxes(0, 1)
+    falls, score_falls = logs[:, :1] - logs[:, curves:], scores[:, :1] - scores[:, curves:]
+    return {
+        "deletion": deletion[:, 0],
+        "random_deletion": deletion[:, 1:].mean(1),
+        "insertion": insertion[:, 0],
+        "random_insertion": insertion[:, 1:].mean(1),
+        "cited_drop": falls[:, 0],
+        "random_drop": falls[:, 1],
+        "cited_score_drop": score_falls[:, 0],
+        "random_score_drop": score_falls[:, 1],
+        "necessity": falls[:, 2],
+        "random_necessity": falls[:, 3],
+        "sufficiency": falls[:, 4],
+        "random_sufficiency": falls[:, 5],
+        "supported": np.array(plans),
+    }
+
+
+def explain_best(scorer: ModelScorer, histories: Interactions) -> tuple[np.ndarray, list[Explanation]]:
+    """(users,) the best recommendation for each history, and why."""
+    model = scorer.model
+    batch = {name: v.to(model.device) for name, v in history_batch(histories, scorer.processor).items()}
+    out = model.recommend(**batch, k=1, request_time=request_times(histories), explain=True)
+    return out.items[:, 0].cpu().numpy(), [user[0] for user in out.explanations]
 
 
 def _score(
-    model: LLM4RecForCausalLM,
-    processor: LLM4RecProcessor,
-    rows: list[dict[str, list[int]]],
-    owners: np.ndarray,
-    targets: np.ndarray,
-    seen: Sequence[np.ndarray],
+    scorer: ModelScorer, histories: Interactions, owners: np.ndarray, kept: list[np.ndarray], targets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probability and raw score of each row's target among the items that its user has not seen."""
-    logs, raw = np.empty(len(rows)), np.empty(len(rows))
-    for part in _by_length(rows):
-        batch = processor._pad([rows[row] for row in part], "pt")
-        with torch.no_grad():
-            scores = model.score_items(**batch).double()
-        for place, row in enumerate(part):
-            scores[place, torch.from_numpy(np.asarray(seen[owners[row]], dtype=np.int64))] = -torch.inf
-        own = scores[torch.arange(len(part)), torch.from_numpy(targets[owners[part]])]
-        logs[part], raw[part] = (own - scores.logsumexp(-1)).numpy(), own.numpy()
+    """Log-probability and raw score of each user's target among unseen items, with only some items of the history.
+
+    Shape:
+        - owners: (rows,) which history each shortened one is made from; kept: (rows,) the items that are left in it
+        - targets: (histories,); returns: both (rows,)
+    """
+    shortened = histories.take(owners)
+    left = [np.isin(histories.history(owner), items) for owner, items in zip(owners, kept, strict=True)]
+    shortened = shortened.keep(np.concatenate(left))
+    times = request_times(histories)
+    logs, raw = np.empty(len(owners)), np.empty(len(owners))
+    for start in range(0, len(owners), max(1, MAX_SCORES_AT_ONCE // histories.num_items)):
+        rows = slice(start, min(len(owners), start + max(1, MAX_SCORES_AT_ONCE // histories.num_items)))
+        whose = owners[rows]
+        scores = scorer(shortened.rows(rows.start, rows.stop), None if times is None else times[whose]).double().cpu()
+        for place, owner in enumerate(whose):
+            scores[place, torch.from_numpy(histories.history(owner).astype(np.int64))] = -torch.inf
+        own = scores[torch.arange(len(whose)), torch.from_numpy(targets[whose])]
+        logs[rows], raw[rows] = (own - scores.logsumexp(-1)).numpy(), own.numpy()
     return logs, raw
 
 
-def _by_length(rows: list[dict[str, list[int]]], tokens: int = 2**15) -> Iterator[np.ndarray]:
-    """Rows in batches of similar length and a bounded number of tokens."""
-    lengths = np.array([len(row["input_ids"]) for row in rows])
-    order = lengths.argsort(kind="stable")
-    start = 0
-    while start < len(order):
-        stop = start + 1
-        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= tokens:
-            stop += 1
-        yield order[start:stop]
-        start = stop
-
-
-def stability(first: Sequence[Any], second: Sequence[Any]) -> dict[str, float]:
+def stability(first: Sequence[Explanation], second: Sequence[Explanation]) -> dict[str, float]:
     """Whether two explanations of the same recommendations agree.
 
     Args:
@@ -284,8 +236,8 @@ def stability(first: Sequence[Any], second: Sequence[Any]) -> dict[str, float]:
     return {"same_top": float(np.mean(same)), "largest_change": change}
 
 
-def _key(piece: Any) -> tuple:
+def _key(piece: Evidence) -> tuple:
     return piece.kind, piece.item, piece.modality, piece.value, piece.source
 
 
-__all__ = ["Faithfulness", "faithfulness", "stability"]
+__all__ = ["Faithfulness", "explain_best", "faithfulness", "stability"]

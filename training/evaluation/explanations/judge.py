@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 
 from ....modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from ....modeling_llm4rec.explanation_text import STYLES, render_text
 from ...data.prepared import Interactions
+from ...data.sequences import history_batch, request_times
 from .faithfulness import LEAST_HISTORY, Faithfulness, faithfulness
 from .text_quality import text_quality
 
@@ -24,15 +24,6 @@ def users_to_judge(histories: Interactions, count: int, seed: int = 0, least: in
     """(n,) at most `count` random users with at least `least` distinct items in their histories."""
     order = np.random.default_rng(seed).permutation(histories.num_users)
     return np.array([u for u in order if len(np.unique(histories.history(u))) >= least][:count], dtype=np.int64)
-
-
-def model_inputs(processor: LLM4RecProcessor, histories: Interactions, users: range) -> dict[str, torch.Tensor]:
-    """The model's inputs for some histories, ratings and times included."""
-    rows = []
-    for user in users:
-        one = histories.take(np.array([user]))
-        rows.append(processor.encode_history(one.items, one.ratings, one.timestamps))
-    return processor._pad(rows, "pt")
 
 
 def judge_explanations(
@@ -79,8 +70,10 @@ def text_metrics(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, histori
     """
     pairs: list[list[dict[str, Any]]] = []
     for start in range(0, histories.num_users, AT_ONCE):
-        batch = model_inputs(processor, histories, range(start, min(start + AT_ONCE, histories.num_users)))
-        pairs += processor.decode_explanations(model.recommend(**batch, k=2, explain=True))
+        some = histories.rows(start, min(start + AT_ONCE, histories.num_users))
+        batch = {name: values.to(model.device) for name, values in history_batch(some, processor).items()}
+        out = model.recommend(**batch, k=2, request_time=request_times(some), explain=True)
+        pairs += processor.decode_explanations(out)
     best, next_best = [pair[0] for pair in pairs], [pair[1] if len(pair) > 1 else None for pair in pairs]
     metrics: dict[str, float] = {"explanations": float(len(best))}
     for style in STYLES:
@@ -94,7 +87,6 @@ def text_metrics(model: LLM4RecForCausalLM, processor: LLM4RecProcessor, histori
 __all__ = [
     "faithfulness_metrics",
     "judge_explanations",
-    "model_inputs",
     "text_metrics",
     "users_to_judge",
 ]
