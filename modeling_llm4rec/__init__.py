@@ -17,6 +17,7 @@ from .processing_llm4rec import LLM4RecProcessor, byte_tokenizer
 from .recommendation import RecommendOutput
 from .relevance import LLM4RecForRelevance
 from .retrieved_context import RetrievedContext
+from .title_search import TitleNotFoundError, TitleSearch
 
 
 def register_auto_classes() -> None:
@@ -62,6 +63,8 @@ __all__ = [
     "RetrievalConfig",
     "RetrievalMemory",
     "RetrievedContext",
+    "TitleNotFoundError",
+    "TitleSearch",
     "byte_tokenizer",
     "register_auto_classes",
 ]
