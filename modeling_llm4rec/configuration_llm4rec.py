@@ -3,6 +3,7 @@
 Read by every module of this folder; written beside the weights as `config.json`.
 """
 
+import copy
 import difflib
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -16,6 +17,11 @@ FORMAT_VERSION = 1
 
 RETRIEVAL_SOURCES = ("transitions", "behaviour", "metadata")
 """What a memory can hold, see [`RetrievalConfig`]."""
+
+PIPELINES = {
+    "recommendation": {"impl": "recommendation_pipeline.RecommendationPipeline", "pt": ["AutoModelForCausalLM"]}
+}
+"""Pipelines whose code a checkpoint of a recommender carries, as transformers reads them from `config.json`."""
 
 _SMALL_DECODER = {
     "model_type": "gpt_neox",
@@ -36,6 +42,7 @@ _SMALL_DECODER = {
 _TRANSFORMERS_KEYS = {
     "attn_implementation",
     "auto_map",
+    "custom_pipelines",
     "experts_implementation",
     "model_type",
     "name_or_path",
@@ -321,6 +328,9 @@ class LLM4RecConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._reject_unknown_keys(kwargs)
+        if not __name__.startswith("transformers_modules."):
+            # This package brings the pipeline; transformers would ask to run the one that the checkpoint carries.
+            kwargs.pop("custom_pipelines", None)
         if not isinstance(self.text_config, PreTrainedConfig):
             values = dict(_SMALL_DECODER if self.text_config is None else self.text_config)
             self.text_config = AutoConfig.for_model(values.pop("model_type", _SMALL_DECODER["model_type"]), **values)
@@ -400,6 +410,8 @@ class LLM4RecConfig(PreTrainedConfig):
         for name, kind in _SECTIONS.items():
             if isinstance(getattr(self, name), kind):
                 values[name] = asdict(getattr(self, name))
+        if "AutoModelForCausalLM" in (getattr(self, "auto_map", None) or {}):
+            values["custom_pipelines"] = copy.deepcopy(PIPELINES)
         return values
 
 

@@ -31,6 +31,7 @@ from .next_item_loss import BiasFacts, ItemRows, NextItemLossMixin
 from .popularity_prior import STEP_SCALE, PopularityPrior
 from .ranking import RankingMixin
 from .recommendation import ItemsOnlyLogitsProcessor, candidate_mask
+from .recommendation_pipeline import RecommendationPipeline
 from .repeat_bias import RepeatBias
 from .retrieval import RetrievalMixin
 from .retrieval_adapter import INITIAL_SHARPNESS, RetrievalAdapter
@@ -159,6 +160,8 @@ class LLM4RecPreTrainedModel(PreTrainedModel):
         named = getattr(self.config, "auto_map", None) or {}
         self.config.auto_map = {"AutoModel": f"{__name__.rsplit('.', 1)[-1]}.{LLM4RecModel.__name__}", **named}
         custom_object_save(self, save_directory, config=self.config)
+        if isinstance(self, LLM4RecForCausalLM):
+            custom_object_save(RecommendationPipeline, save_directory)
 
 
 class LLM4RecModel(LLM4RecPreTrainedModel):

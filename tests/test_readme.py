@@ -84,6 +84,8 @@ def test_the_first_python_example_runs_on_the_quickstart(tmp_path, monkeypatch, 
     namespace = {}
     exec(blocks("python", "decode_items")[0], namespace)
     assert len(capsys.readouterr().out.splitlines()) == 5
+    exec(blocks("python", "pipeline(")[0], namespace)
+    assert len(namespace["recommender"](["item-0003"], k=3)) == 3
     exec(blocks("python", "add_items")[0], namespace)
     assert namespace["model"].num_items == 41
     assert "item-new" in namespace["processor"].catalog

@@ -13,6 +13,7 @@ from llm4rec.modeling_llm4rec import (
     LLM4RecConfig,
     LLM4RecForRelevance,
     LLM4RecProcessor,
+    RecommendationPipeline,
     RetrievalConfig,
     RetrievalMemory,
 )
@@ -23,6 +24,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoProcessor,
+    pipeline,
 )
 from transformers.dynamic_module_utils import get_imports, get_relative_import_files
 
@@ -34,7 +36,7 @@ WITHOUT_THE_PACKAGE = """
 import importlib.util, json, sys
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoProcessor
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoProcessor, pipeline
 
 for name in ("llm4rec", "pyarrow", "polars", "datasets", "peft", "faiss", "sklearn"):
     assert importlib.util.find_spec(name) is None, name
@@ -51,6 +53,15 @@ for folder in sys.argv[2:-1]:
     with open(folder + "/out.json", "w") as file:
         json.dump([processor.decode_items(out), processor.render_explanations(out)], file)
 plain = sys.argv[2]
+try:
+    pipeline("recommendation", model=plain, device="cpu")
+except ValueError as error:
+    assert "trust_remote_code=True" in str(error)
+recommender = pipeline("recommendation", model=plain, device="cpu", trust_remote_code=True)
+assert type(recommender).__module__.startswith("transformers_modules."), type(recommender)
+answers = recommender([{"history": h, "ratings": r} for h, r in zip(histories, ratings)], k=5, explain=True)
+with open(plain + "/pipeline.json", "w") as file:
+    json.dump([answers, recommender(["Red TENT", "warm bagg"])], file)
 assert type(AutoModel.from_pretrained(plain, trust_remote_code=True)).__name__ == "LLM4RecModel"
 model = AutoModelForCausalLM.from_pretrained(plain, trust_remote_code=True)
 model.save_pretrained(plain + "/again")  # from the code that travelled, which travels on
@@ -122,6 +133,18 @@ def test_without_the_package_it_recommends_the_same_items(recommenders, read_els
     assert torch.equal(found["slate"], slate)
 
 
+def test_without_the_package_the_pipeline_answers_the_same(recommenders, read_elsewhere):
+    _, models, processor = recommenders
+    answers, by_title = json.loads((read_elsewhere["plain"] / "pipeline.json").read_text())
+    here = RecommendationPipeline(models["plain"], processor=processor, device="cpu")
+    requests = [{"history": h, "ratings": r} for h, r in zip(HISTORIES, RATINGS, strict=True)]
+    expected = here(requests, k=5, explain=True)
+    assert [[item["item_id"] for item in row] for row in answers] == [[i["item_id"] for i in row] for row in expected]
+    texts = [[item["explanation"]["text"] for item in row] for row in expected]
+    assert [[item["explanation"]["text"] for item in row] for row in answers] == texts
+    assert [item["item_id"] for item in by_title] == [item["item_id"] for item in here(["i0", "i2"])]
+
+
 def test_the_memory_has_a_say_in_what_is_compared(recommenders):
     folders, models, processor = recommenders
     batch = processor(histories=HISTORIES, return_tensors="pt")
@@ -146,6 +169,7 @@ def test_with_the_package_the_code_of_a_checkpoint_is_not_run(recommenders, tmp_
     for trust in ({}, {"trust_remote_code": True}):
         for auto in (AutoConfig, AutoModel, AutoModelForCausalLM, AutoProcessor):
             assert type(auto.from_pretrained(folder, **trust)).__module__.startswith("llm4rec.")
+        assert type(pipeline("recommendation", model=folder, device="cpu", **trust)) is RecommendationPipeline
 
 
 def test_every_module_that_a_checkpoint_needs_lies_in_it(recommenders):
