@@ -20,6 +20,9 @@ CLOSE_ENOUGH = 0.5
 MARGIN = 0.1
 """By how much the closest title must be closer than the next."""
 
+LEAST_IN_COMMON = 0.4
+"""Share of a text's trigrams plus similarity, below which a title is not suggested."""
+
 MAX_CHARACTERS = 300
 """What is read of a text or title; no title is told apart by what comes later."""
 
@@ -68,6 +71,15 @@ class TitleSearch:
         self._read = 0
         self._segments: list[_Segment] = []
 
+    def find(self, text: Any) -> int | None:
+        """Index of the item whose id, or whose title and no other's, this is; `None` if there is none."""
+        written = "" if text is None else str(text).strip()
+        if written in self.catalog:
+            return self.catalog.index(written)
+        self._read_titles()
+        key = _key(written)
+        return None if key in self._namesakes else self._by_title.get(key)
+
     def resolve(self, text: Any) -> int:
         """Index of the item that is meant.
 
@@ -78,17 +90,14 @@ class TitleSearch:
             TitleNotFoundError: if nothing is close enough, or several items are equally likely.
         """
         written = "" if text is None else str(text).strip()
-        if written in self.catalog:
-            return self.catalog.index(written)
         if not written:
             raise TitleNotFoundError("Got an empty text, expected the id or the title of an item.", written, [])
-        self._read_titles()
-        key = _key(written)
-        if key in self._namesakes:
-            namesakes = self._namesakes[key]
+        found = self.find(written)
+        if found is not None:
+            return found
+        namesakes = self._namesakes.get(_key(written))
+        if namesakes:
             raise self._error(written, f"{len(namesakes)} items have the title {_quoted(written)}", namesakes)
-        if key in self._by_title:
-            return self._by_title[key]
         nearest = self._nearest(written)
         if nearest and nearest[0][0] >= CLOSE_ENOUGH:
             # The same words in another order are no other title.
@@ -103,7 +112,7 @@ class TitleSearch:
     def suggest(self, text: Any, k: int = 5) -> list[int]:
         """The k items that are likeliest meant by a text, which may be the beginning of a title; best first.
 
-        Items that share nothing with the text are left out, so there may be fewer.
+        Items that share next to nothing with the text are left out, so there may be fewer.
         """
         written = "" if text is None else str(text).strip()
         found = [self.catalog.index(written)] if written in self.catalog else []
@@ -116,7 +125,7 @@ class TitleSearch:
             title = _trigrams(_words(self._title(item)))
             # What is still being typed lacks its end, not its beginning.
             ranked.append((len(begun & title) / max(1, len(begun)) + _dice(wanted, title), -item))
-        found += [-item for score, item in sorted(ranked, reverse=True) if score > 0]
+        found += [-item for score, item in sorted(ranked, reverse=True) if score >= LEAST_IN_COMMON]
         return list(dict.fromkeys(found))[:k]
 
     def _nearest(self, text: str) -> list[tuple[float, int]]:
@@ -175,8 +184,8 @@ class TitleSearch:
     def _error(self, text: str, what: str, suggestions: list[int]) -> TitleNotFoundError:
         named = "; ".join(f"{_quoted(self.catalog.title(i))} ({self.catalog.item_ids[i]})" for i in suggestions[:5])
         nearest = f" Nearest: {named}." if named else ""
-        if not named or " " not in text:
-            nearest += f" Nearest ids: {', '.join(self.catalog.nearest(text[:MAX_CHARACTERS]))}."
+        if not named or len(text.split()) == 1:  # it may have been meant for an id
+            nearest = f" Nearest ids: {', '.join(self.catalog.nearest(text[:MAX_CHARACTERS]))}.{nearest}"
         return TitleNotFoundError(f"{what}.{nearest} Pass an item's id or its full title.", text, suggestions)
 
 

@@ -39,6 +39,7 @@ def evaluate_model(
     baselines: bool | Sequence[str] = True,
     explanations: int = 0,
     batch_size: int = 512,
+    revision: str | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def evaluate_model(
         baselines: rank by these as well, fitted on the split's training part: names of
             :data:`~llm4rec.training.baselines.named.BASELINES`, or true for those that cost seconds.
         explanations: users whose explanations are judged as well, about half a second each; 0: none.
+        revision: of a model on the Hub.
 
     Returns:
         JSON-ready facts: `retrieval` (precision@K, hit share and decay of the memory's finds, `None` without a
@@ -68,10 +70,10 @@ def evaluate_model(
         raise ValueError(f"split is {split!r}, expected 'leave_one_out' or 'global_time'.")
     fitted = {name: make_baseline(name) for name in (() if isinstance(baselines, bool) else baselines)}
     started = time.perf_counter()
-    recommender, processor = load_recommender(model)
+    recommender, processor = load_recommender(model, revision=revision)
     data = data if isinstance(data, PreparedData) else PreparedData.load(data)
     check_same_catalog(processor, data)
-    saved = recipe_of(model)
+    saved = recipe_of(model, revision)
     recipe = saved or Recipe()
     if split is not None:
         if saved is not None and split != recipe.data.split:
@@ -109,6 +111,7 @@ def evaluate_model(
         )
     return {
         "model": str(model),
+        "revision": revision,
         "dataset": data.schema.source or data.folder.name,
         "split": parts.name,
         "part": part,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
@@ -19,29 +20,34 @@ NEEDED = ("config.json", "processor_config.json", "catalog.parquet")
 """Files of every model folder; the weights have several names."""
 
 
-def load_recommender(name: str | Path, retrieval: bool = True) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
+def load_recommender(
+    name: str | Path, retrieval: bool = True, revision: str | None = None
+) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
     """A model, ready to recommend, and its processor.
 
     Args:
-        name: a model folder or a Hub id (`name/name`).
+        name: a model folder or a Hub id (`name/name`); a folder comes first.
         retrieval: load the model's memory, if it has one.
+        revision: branch, tag or commit on the Hub; by default `main`.
 
     Raises:
-        FileNotFoundError: if there is no such folder, it holds no model, or the Hub has none of that name.
-        ValueError: if a file of the model is damaged, or files do not belong together.
+        FileNotFoundError: if there is no such folder, it holds no model, or the Hub has no such model or revision.
+        PermissionError: if the Hub does not know the token.
+        ConnectionError: if the Hub cannot be reached, and the model was not downloaded before.
+        ValueError: if a file of the model is damaged, files do not belong together, or a folder is given a revision.
     """
     name = _checked_name(name)
+    where = _where(name, revision)
     try:
-        model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True, retrieval=retrieval)
-        processor = LLM4RecProcessor.from_pretrained(name)
+        model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True, retrieval=retrieval, **where)
+        processor = LLM4RecProcessor.from_pretrained(name, **where)
     except (ImportError, DamagedMemoryError):
         raise
     except Exception as error:  # safetensors, tokenizers, pyarrow and the Hub each have their own
         reason = short_reason(error)
         if not Path(name).is_dir():
             raise FileNotFoundError(
-                f"{name} is no folder here, and could not be had from the Hub ({reason}). Check the name and the "
-                "network; for a private model log in with `hf auth login`."
+                f"{name} could not be had from the Hub: {reason} Check the network, and run the same command again."
             ) from error
         raise ValueError(
             f"{name} cannot be loaded: {_damaged_file(Path(name)) or reason} Copy or download the model again, or "
@@ -87,7 +93,7 @@ def check_model_folder(name: str | Path) -> Path:
     return path
 
 
-def recipe_of(name: str | Path) -> Recipe | None:
+def recipe_of(name: str | Path, revision: str | None = None) -> Recipe | None:
     """The recipe that a model was trained by; `None` if none was saved beside it."""
     from transformers.utils import cached_file
 
@@ -96,8 +102,23 @@ def recipe_of(name: str | Path) -> Recipe | None:
         RECIPE_FILE,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
+        **_where(str(name), revision),
     )
     return None if path is None else Recipe.load(path)
+
+
+def _where(name: str, revision: str | None) -> dict[str, Any]:
+    """Keyword arguments that say where the files of a model are to be had."""
+    if not Path(name).expanduser().is_dir():
+        from .hub.download import files_of
+
+        return files_of(name, revision)
+    if revision is not None:
+        raise ValueError(
+            f"{name} is a folder here, and revisions are of the Hub: leave out {revision!r}, or move to where no "
+            "folder of that name is."
+        )
+    return {}
 
 
 def short_reason(error: Exception) -> str:

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import huggingface_hub.constants
 import pytest
 from llm4rec.configuration import Recipe
 from llm4rec.training.cli import main
 from llm4rec.training.simulation.world import World, WorldConfig
 
+TOKEN, READ_ONLY = "hf_" + "w" * 34, "hf_" + "r" * 34
 TINY = [
     "data.max_history=8",
     "model.text_config.hidden_size=16",
@@ -82,6 +84,24 @@ def hub_server():
     sys.modules["hub_server"] = module  # its dataclasses look for their module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def hub(hub_server, tmp_path, monkeypatch):
+    """A Hub that this process and its children take for the real one; `maker` of `org` is logged in."""
+    constants = huggingface_hub.constants
+    with hub_server.running_hub() as running:
+        running.tokens[TOKEN] = ("maker", "org")
+        running.readers[READ_ONLY] = ("maker", "org")
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -424,9 +424,10 @@ def test_folders_of_the_wrong_kind_are_told_apart(refused, shop, trained, tmp_pa
 
 
 def test_unknown_ids_name_the_nearest(refused, shop, trained):
-    assert "Unknown item id 'item-12'. Nearest known: item-" in refused("recommend", trained, "--history", "item-12")
-    assert "Unknown item id 'nosuch'" in refused("recommend", trained, "--allow", "nosuch")
-    assert "Unknown item id 'nosuch'" in refused("recommend", trained, "--deny", "nosuch")
+    message = refused("recommend", trained, "--history", "item-12")
+    assert "No item has the id “item-12” or a title close to it. Nearest ids: item-" in message
+    assert "No item has the id “nosuch”" in refused("recommend", trained, "--allow", "nosuch")
+    assert "No item has the id “nosuch”" in refused("recommend", trained, "--deny", "nosuch")
     message = refused("recommend", trained, "--user", "user-12", "--data", shop.folder)
     assert "has no user 'user-12'. Nearest known: user-" in message
 
@@ -560,7 +561,9 @@ def test_what_the_hub_does_not_give_is_named(refused, shop, tmp_path):
     message = refused(*train, "--text-encoder", "nosuch/encoder")
     assert "data.text_encoder: 'nosuch/encoder'" in message
     assert "'hashing'" in message
-    assert "nosuch/model is no folder here, and could not be had from the Hub" in refused("info", "nosuch/model")
+    assert "nosuch/model is no folder here and was not downloaded before, and HF_HUB_OFFLINE" in refused(
+        "info", "nosuch/model"
+    )
     assert "nosuch/data is neither on disk nor readable on the Hub" in refused(
         "prepare", "table", "nosuch/data", "--output", tmp_path / "data"
     )

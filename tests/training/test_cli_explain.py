@@ -92,7 +92,7 @@ def test_a_user_of_whom_nothing_is_known_is_told_so(run, model):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--item", "item-12"], 1, "Unknown item id 'item-12'. Nearest known: item-"),
+        (["--item", "item-12"], 1, "No item has the id “item-12” or a title close to it"),
         (["--style", "poetic"], 1, "choose one of short, detailed, contrastive, sceptical"),
         (["--language", "xx"], 1, "choose one of en, de"),
         (["--user", "u"], 2, "--user and --data go together"),

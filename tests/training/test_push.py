@@ -15,7 +15,7 @@ from llm4rec.training.hub.push import check_repo_id
 from llm4rec.training.load import load_recommender
 from safetensors.torch import load_file
 
-TOKEN = "hf_" + "w" * 34
+TOKEN = "hf_" + "w" * 34  # as of the fixture `hub`
 READ_ONLY, UNKNOWN = "hf_" + "r" * 34, "hf_" + "u" * 34
 HISTORIES = [["i0", "i4", "i2"], ["i5"], []]
 
@@ -40,24 +40,6 @@ try:
 except OSError as error:
     print("REFUSED", error)
 """
-
-
-@pytest.fixture
-def hub(hub_server, tmp_path, monkeypatch):
-    """A Hub that this process and its children take for the real one; `maker` of `org` is logged in."""
-    constants = huggingface_hub.constants
-    with hub_server.running_hub() as running:
-        running.tokens[TOKEN] = ("maker", "org")
-        running.readers[READ_ONLY] = ("maker", "org")
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-        yield running
 
 
 @pytest.fixture

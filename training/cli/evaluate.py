@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from .console import Console, JsonOption, quiet_libraries, to_json
+from .histories import RevisionOption
 
 NAME = "evaluate"
 SHOWN = ("hr@10", "ndcg@10", "mrr@10", "coverage@10")
@@ -31,6 +32,7 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result as JSON to this file.")
     ] = None,
+    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalog for every held-out event, with seen items filtered and unfiltered."""
@@ -50,6 +52,7 @@ def command(
         baselines=baseline or baselines,
         explanations=explanations,
         batch_size=batch_size,
+        revision=revision,
         say=console.say,
         progress=console.shows_progress,
     )

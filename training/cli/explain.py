@@ -13,6 +13,7 @@ from .histories import (
     LanguageOption,
     PopularityOption,
     RetrievalOption,
+    RevisionOption,
     StyleOption,
     UserOption,
     asked_model,
@@ -29,7 +30,7 @@ def command(
     model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
     item: Annotated[
         list[str] | None,
-        typer.Option(help="Item ids to explain, comma-separated; repeatable. Default: what would be recommended."),
+        typer.Option(help="Items to explain, by id or title; repeatable. Default: what would be recommended."),
     ] = None,
     history: HistoryOption = None,
     user: UserOption = None,
@@ -39,6 +40,7 @@ def command(
     popularity: PopularityOption = None,
     style: StyleOption = "detailed",
     language: LanguageOption = "en",
+    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain the place of items for a history: each reason was taken away and the item scored again.
@@ -52,9 +54,9 @@ def command(
 
     from ...modeling_llm4rec.explanation_text import next_best, render_text
 
-    recommender, processor, events, batch = asked_model(model, retrieval, history, user, data)
+    recommender, processor, events, batch, titles = asked_model(model, retrieval, history, user, data, revision)
     catalog = processor.catalog
-    wanted = ids_of(item, catalog)
+    wanted = ids_of(item, titles)
     best = recommender.recommend(**batch, k=k, popularity=popularity, explain=not wanted)
     against = None
     if wanted:

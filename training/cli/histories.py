@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+if TYPE_CHECKING:
+    from ...modeling_llm4rec import TitleSearch
+
 HistoryOption = Annotated[
-    list[str] | None, typer.Option(help="Item ids in time order, separated by commas; repeatable.")
+    list[str] | None, typer.Option(help="Item ids or titles in time order, separated by commas; repeatable.")
+]
+RevisionOption = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of a model on the Hub. Default: main.")
 ]
 UserOption = Annotated[str | None, typer.Option(help="Take the history of this user of `--data`.")]
 DataOption = Annotated[Path | None, typer.Option(help="Prepared data set of `--user`.")]
@@ -36,36 +42,54 @@ def check_whose(history: list[str] | None, user: str | None, data: Path | None) 
 
 
 def asked_model(
-    name: str, retrieval: bool, history: list[str] | None, user: str | None, data: Path | None
-) -> tuple[Any, Any, dict[str, list[Any]], Any]:
-    """What a command about one user starts from: the model, its processor, the user's events, the model's inputs.
+    name: str,
+    retrieval: bool,
+    history: list[str] | None,
+    user: str | None,
+    data: Path | None,
+    revision: str | None = None,
+) -> tuple[Any, Any, dict[str, list[Any]], Any, TitleSearch]:
+    """What a command about one user starts from.
+
+    Returns:
+        the model, its processor, the user's events, the model's inputs, and what finds further items.
 
     Raises:
         FileNotFoundError, ValueError: if the model cannot be loaded, or an item or the user is not known.
     """
+    from ...modeling_llm4rec import TitleSearch
     from ..load import load_recommender
 
-    recommender, processor = load_recommender(name, retrieval)
-    events = events_of(history, user, data, processor.catalog)
+    recommender, processor = load_recommender(name, retrieval, revision)
+    titles = TitleSearch(processor.catalog)
+    events = events_of(history, user, data, titles)
     batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")
-    return recommender, processor, events, batch
+    return recommender, processor, events, batch, titles
 
 
-def events_of(history: list[str] | None, user: str | None, data: Path | None, catalog: Any) -> dict[str, list[Any]]:
+def events_of(
+    history: list[str] | None, user: str | None, data: Path | None, titles: TitleSearch
+) -> dict[str, list[Any]]:
     """`histories`, and `ratings` and `timestamps` where they are known, of one user.
 
     Raises:
         ValueError: if the data set has no such user; names the nearest.
     """
-    return {"histories": ids_of(history, catalog)} if user is None else _events_of_user(user, data)
+    return {"histories": ids_of(history, titles)} if user is None else _events_of_user(user, data)
 
 
-def ids_of(values: list[str] | None, catalog: Any) -> list[str]:
-    """Item ids as given on the command line, one by one or separated by commas."""
-    ids = []
+def ids_of(values: list[str] | None, titles: TitleSearch) -> list[str]:
+    """Ids of items as given on the command line, by id or title, one by one or separated by commas.
+
+    Raises:
+        TitleNotFoundError: for what names no item, or several.
+    """
+    known, ids = titles.catalog.item_ids, []
     for value in values or []:
-        # An id may hold a comma itself.
-        ids += [value] if value in catalog else [part.strip() for part in value.split(",") if part.strip()]
+        # An id or a title may hold a comma itself.
+        whole = titles.find(value)
+        parts = [part for part in value.split(",") if part.strip()] if whole is None else []
+        ids += [known[whole]] if whole is not None else [known[titles.resolve(part)] for part in parts]
     return ids
 
 

@@ -9,17 +9,19 @@ from typing import Annotated, Any
 import typer
 
 from .console import Console, JsonOption, plain, quiet_libraries
+from .histories import RevisionOption
 
 NAME = "info"
 
 
 def command(
     path: Annotated[str, typer.Argument(help="Model folder, Hub id, or prepared data set.")],
+    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a model or a prepared data set holds."""
     console = Console(as_json)
-    facts = _data_facts(Path(path)) if (Path(path) / "stats.json").is_file() else _model_facts(path)
+    facts = _data_facts(Path(path)) if (Path(path) / "stats.json").is_file() else _model_facts(path, revision)
     shown = {name.replace("_", " "): words for name, value in facts.items() if (words := _words(name, value))}
     width = max(map(len, shown))
     for name, words in shown.items():
@@ -41,11 +43,11 @@ def _data_facts(folder: Path) -> dict[str, Any]:
     }
 
 
-def _model_facts(name: str) -> dict[str, Any]:
+def _model_facts(name: str, revision: str | None) -> dict[str, Any]:
     quiet_libraries()
     from ..load import load_recommender
 
-    model, processor = load_recommender(name)
+    model, processor = load_recommender(name, revision=revision)
     report = model.fusion_report()
     facts: dict[str, Any] = {
         "kind": "model",

@@ -13,6 +13,7 @@ from .histories import (
     LanguageOption,
     PopularityOption,
     RetrievalOption,
+    RevisionOption,
     StyleOption,
     UserOption,
     asked_model,
@@ -31,27 +32,28 @@ def command(
     data: DataOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items of the history.")] = False,
-    allow: Annotated[list[str] | None, typer.Option(help="Only these item ids, comma-separated; repeatable.")] = None,
-    deny: Annotated[list[str] | None, typer.Option(help="Never these item ids, comma-separated; repeatable.")] = None,
+    allow: Annotated[list[str] | None, typer.Option(help="Only these items, by id or title; repeatable.")] = None,
+    deny: Annotated[list[str] | None, typer.Option(help="Never these items; repeatable.")] = None,
     retrieval: RetrievalOption = True,
     popularity: PopularityOption = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why, by what measurably moved each score.")] = False,
     style: StyleOption = "short",
     language: LanguageOption = "en",
+    revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recommend items for a history of item ids (may be empty: a new user), or for a user of a prepared data set."""
+    """Recommend for a history of item ids or titles (may be empty: a new user), or for a user of prepared data."""
     check_whose(history, user, data)
     console = Console(as_json)
     quiet_libraries()
-    recommender, processor, events, batch = asked_model(model, retrieval, history, user, data)
+    recommender, processor, events, batch, titles = asked_model(model, retrieval, history, user, data, revision)
     catalog = processor.catalog
     out = recommender.recommend(
         **batch,
         k=k,
         filter_seen=not include_seen,
-        allow=processor.item_mask(ids_of(allow, catalog)) if allow else None,
-        deny=processor.item_mask(ids_of(deny, catalog)) if deny else None,
+        allow=processor.item_mask(ids_of(allow, titles)) if allow else None,
+        deny=processor.item_mask(ids_of(deny, titles)) if deny else None,
         popularity=popularity,
         explain=explain,
     )
