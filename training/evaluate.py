@@ -45,6 +45,9 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Full-catalog ranking metrics @5, 10, 20, seen items filtered and unfiltered.
 
+    Diversity is by the first categorical modality, gaps are between groups by the first sensitive attribute of users,
+    where the data has them.
+
     Args:
         model: folder or Hub id.
         data: the prepared data set the model was trained on.
@@ -58,8 +61,8 @@ def evaluate_model(
     Returns:
         JSON-ready facts: `retrieval` (precision@K, hit share and decay of the memory's finds, `None` without a
         memory), `explanations` (metrics of `judge_explanations`, `None` if not asked for), `metrics` and `intervals`
-        (95 %, bootstrap over users) per recommender, `comparisons` with the best baseline of each protocol, `split
-        part cases items seed commit machine date seconds`.
+        (95 %, bootstrap over users) per recommender, `comparisons` with the best baseline of each protocol, `groups`
+        (accuracy of the model by group of users), `split part cases items seed commit machine date seconds …`.
 
     Raises:
         ValueError: if split, part or a baseline is unknown, or the catalogs differ.
@@ -84,7 +87,17 @@ def evaluate_model(
         recipe.data.split = split
     parts = split_of(data, recipe)
     cases = getattr(parts, part)
-    evaluator = RankingEvaluator(cases, batch_size=batch_size, progress=progress)
+    sensitive = next(iter(data.schema.users.sensitive), None)
+    kinds = data.schema.items.modalities
+    categories = next((name for name, modality in kinds.items() if modality.kind == "categorical"), None)
+    evaluator = RankingEvaluator(
+        cases,
+        batch_size=batch_size,
+        progress=progress,
+        item_counts=parts.train.item_counts(),
+        item_categories=None if categories is None else data.items[categories].to_list(),
+        user_groups=None if sensitive is None else data.users[sensitive],
+    )
     scorers: dict[str, Any] = {"llm4rec": ModelScorer(recommender, processor)}
     if recommender.memory is not None:
         scorers["llm4rec without retrieval"] = ModelScorer(recommender, processor, retrieval=False)
@@ -118,11 +131,14 @@ def evaluate_model(
         "protocol": "full catalog; stable time order; ties share their places",
         "cases": len(cases),
         "items": data.interactions.num_items,
+        "user_groups": sensitive,
+        "item_categories": categories,
         "seed": recipe.training.seed,
         "commit": git_commit(),
         "machine": machine_description(),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "seconds": round(time.perf_counter() - started, 1),
+        "groups": results["llm4rec"].groups,
         "retrieval": diagnostics,
         "explanations": judged,
         "metrics": {name: result.metrics for name, result in results.items()},

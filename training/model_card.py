@@ -1,10 +1,12 @@
 """The model card of a trained recommender, from the template `model_card.md`.
 
-Written into the model folder as `README.md` by `training/train.py`, which the Hub shows.
+Written into the model folder as `README.md` by `training/train.py`, which the Hub shows. Results of `llm4rec evaluate`
+take the place of those on validation (`training/card_results.py`).
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from huggingface_hub import ModelCard, ModelCardData
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from ..modeling_llm4rec.text_encoding import HASHING
+from .card_results import BEGIN, END
+from .data.terms import terms_of
+from .energy import EnergyEstimate, energy_here
 from .evaluation.report import machine_description
 
 TEMPLATE = Path(__file__).parent.parent / "model_card.md"
@@ -40,17 +45,23 @@ def write_model_card(
     text_config = model.config.text_config
     found = training.get("retrieval")
     kinds = ", ".join(f"`{m.name}` ({m.kind})" if m.name != m.kind else f"`{m.name}`" for m in model.config.modalities)
+    energy = energy_here(training["seconds"])
+    machine = machine_description()
+    terms = terms_of(training["data"])
+    metadata = {} if energy is None else {"co2_eq_emissions": _emissions(energy, machine, recipe)}
     card = ModelCard.from_template(
         ModelCardData(
             library_name="llm4rec",
             tags=["llm4rec", "recommendation", "sequential-recommendation"],
             base_model=_hub_id(model.config.backbone_name_or_path),
+            **metadata,
         ),
         template_path=str(TEMPLATE),
         name=folder.name,
         items=f"{model.num_items:,}",
         backbone=f"{text_config.model_type}, {text_config.num_hidden_layers}-layer,",
-        example_history=", ".join(repr(item_id) for item_id in processor.catalog.item_ids[:2]),
+        example_history=", ".join(_python_string(item_id) for item_id in processor.catalog.item_ids[:2]),
+        example_option=shlex.quote(",".join(processor.catalog.item_ids[:2])).replace("`", ""),
         modalities=kinds,
         text_encoder=_text_encoder(processor.items["text_encoder"]),
         max_history=processor.max_history,
@@ -62,13 +73,34 @@ def write_model_card(
         parameters=f"{training['trained_parameters']:,}",
         epochs=f"{training['epochs']:.0f}",
         seconds=f"{training['seconds']:,.0f}",
-        machine=machine_description(),
+        machine=machine,
+        energy=None if energy is None else f"{energy.kwh:.2g} kWh, {energy.grams:.2g} g of CO₂",
+        assumptions=None if energy is None else energy.assumptions,
+        terms=None if terms is None else terms.sentence,
+        first_title=_python_string(processor.catalog.title(0)),
+        begin=BEGIN,
+        end=END,
         dataset=training["data"] or "own data",
         split=recipe.data.split,
         seed=recipe.training.seed,
         results=results,
     )
     card.save(folder / "README.md")
+
+
+def _emissions(energy: EnergyEstimate, machine: str, recipe: Recipe) -> dict[str, Any]:
+    """What the Hub shows of a model's carbon."""
+    return {
+        "emissions": round(energy.grams, 3),
+        "source": f"estimated: {energy.assumptions}",
+        "training_type": "fine-tuning" if recipe.model.backbone else "pre-training",
+        "hardware_used": machine,
+    }
+
+
+def _python_string(text: str) -> str:
+    """Text that anybody may have written, as it stands in Python code inside Markdown."""
+    return ascii(text[:60]).replace("`", "\\x60").replace("<", "\\x3c")
 
 
 def _corrections(model: LLM4RecForCausalLM, report: dict[str, Any]) -> list[str]:

@@ -109,6 +109,14 @@ def test_every_file_arrives_as_it_is(hub, saved):
     assert report.plan.total_bytes == sum(map(len, contents(saved).values()))
 
 
+def test_the_examples_of_the_card_name_the_repository(hub, saved):
+    card = 'X.from_pretrained("model", a=1)\npipeline("recommendation", model="model")\nllm4rec recommend model --k\n'
+    (saved / "README.md").write_text(f"---\nlibrary_name: llm4rec\n---\n# model\n{card}")
+    push_model(saved, "org/shop", progress=False)
+    pushed = hub.files("org/shop")["README.md"].decode()
+    assert pushed.endswith("# model\n" + card.replace('"model"', '"org/shop"').replace(" model ", " org/shop "))
+
+
 def test_large_files_in_parts_arrive_whole(hub, saved):
     hub.part_size = 10_000
     push_model(saved, "org/shop", progress=False)

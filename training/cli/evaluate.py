@@ -32,6 +32,9 @@ def command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result as JSON to this file.")
     ] = None,
+    update_card: Annotated[
+        bool, typer.Option("--update-card", help="Keep the result in the model folder and show it on its card.")
+    ] = False,
     revision: RevisionOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,6 +43,8 @@ def command(
         if output.is_dir():
             raise IsADirectoryError(f"{output} is a folder, expected the name of a file to write.")
         output.parent.mkdir(parents=True, exist_ok=True)
+    if update_card and not Path(model).is_dir():
+        raise typer.BadParameter("--update-card needs a model folder; push it to bring the card to the Hub.")
     console = Console(as_json)
     quiet_libraries()
     from ..evaluate import evaluate_model
@@ -61,7 +66,19 @@ def command(
     if output is not None:
         output.write_text(to_json(report) + "\n", encoding="utf-8")
         console.say(f"Wrote {output}")
+    if update_card:
+        keep_with_model(Path(model), report)
+        console.say(f"Card: {Path(model) / 'README.md'}")
     console.result(report)
+
+
+def keep_with_model(folder: Path, report: dict[str, Any]) -> None:
+    """Write `evaluation.json` into a model folder, and what it says onto its card."""
+    from ..card_results import EVALUATION_FILE, add_evaluation
+
+    kept = {name: value for name, value in report.items() if name not in ("model", "revision")}
+    (folder / EVALUATION_FILE).write_text(to_json(kept) + "\n", encoding="utf-8")
+    add_evaluation(folder, report)
 
 
 def show(console: Console, report: dict[str, Any]) -> None:

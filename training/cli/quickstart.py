@@ -38,7 +38,7 @@ def command(
     from ..load import load_recommender
     from ..simulation.world import World, WorldConfig
     from ..train import train
-    from .evaluate import show
+    from .evaluate import keep_with_model, show
 
     size = {name: number for name, number in (("users", users), ("items", items)) if number is not None}
     data = World(WorldConfig(seed=seed, **size)).prepared(data_folder)
@@ -56,6 +56,7 @@ def command(
     console.say(f"     {report.epochs:.0f} epochs in {report.seconds:,.0f} s; model in {model_folder}")
     console.say("3/4  Evaluating on held-out data …")
     result = evaluate_model(model_folder, data, say=lambda line: console.say(f"     {line}"), progress=False)
+    keep_with_model(model_folder, result)
     console.say()
     show(console, result)
 

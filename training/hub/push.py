@@ -107,7 +107,10 @@ def push_model(
         kept = {file.path for file in plan.files}
         report.removed = sorted(path for path in there - kept if _is_of_a_model(path))
         say(f"Uploading {len(plan.files):,} files, {size_text(plan.total_bytes)}, to {report.url} …")
-        operations = [CommitOperationAdd(file.path, folder / file.path) for file in plan.files]
+        operations = [
+            CommitOperationAdd(file.path, _card(folder, repo_id) if file.path == "README.md" else folder / file.path)
+            for file in plan.files
+        ]
         operations += [CommitOperationDelete(path) for path in report.removed]
         report.commit = _commit(api, operations, repo_id, "model", branch, "Upload recommender")
         report.changed = report.commit != before.sha
@@ -279,6 +282,14 @@ def _notes(folder: Path, plan: UploadPlan) -> list[str]:
     if "modeling_llm4rec.py" not in paths:
         notes.append("The model was saved without its code, so others need the llm4rec package. Save it again.")
     return notes
+
+
+def _card(folder: Path, repo_id: str) -> bytes:
+    """The model card, whose examples name the folder, with the name that readers use."""
+    text = (folder / "README.md").read_bytes()
+    for example in ('from_pretrained("{}"', 'model="{}"', "llm4rec recommend {} "):
+        text = text.replace(example.format(folder.resolve().name).encode(), example.format(repo_id).encode())
+    return text
 
 
 def _space_card(folder: Path, repo_id: str, model_id: str) -> str:
