@@ -15,6 +15,11 @@ from transformers import AutoConfig, PreTrainedConfig
 FORMAT_VERSION = 1
 """Version of the checkpoint format. Raised when an older library could not read a newer checkpoint."""
 
+
+class NewerFormatError(ValueError):
+    """A checkpoint was written by a later version of this library than the one that reads it."""
+
+
 RETRIEVAL_SOURCES = ("transitions", "behaviour", "metadata")
 """What a memory can hold, see [`RetrievalConfig`]."""
 
@@ -327,7 +332,7 @@ class LLM4RecConfig(PreTrainedConfig):
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._reject_unknown_keys(kwargs)
+        self._reject_what_is_unknown(kwargs)
         if not __name__.startswith("transformers_modules."):
             # This package brings the pipeline; transformers would ask to run the one that the checkpoint carries.
             kwargs.pop("custom_pipelines", None)
@@ -350,19 +355,18 @@ class LLM4RecConfig(PreTrainedConfig):
         # The text part of the head is tied exactly when the backbone's own head is.
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
 
-    def _reject_unknown_keys(self, kwargs: dict[str, Any]) -> None:
+    def _reject_what_is_unknown(self, kwargs: dict[str, Any]) -> None:
         known = {entry.name for entry in fields(self)}
-        for key in kwargs:
-            if key in known or key in _TRANSFORMERS_KEYS or key.startswith("_"):
-                continue
-            if self.format_version > FORMAT_VERSION:
-                raise ValueError(
-                    f"This checkpoint has format version {self.format_version} and the key {key!r}, which this "
-                    f"version of llm4rec (format {FORMAT_VERSION}) does not know. Upgrade with "
-                    "`pip install --upgrade llm4rec`."
-                )
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"LLM4RecConfig got the unknown key {key!r}; did you mean {near!r}?")
+        unknown = [k for k in kwargs if k not in known and k not in _TRANSFORMERS_KEYS and not k.startswith("_")]
+        if isinstance(self.format_version, int) and self.format_version > FORMAT_VERSION:
+            key = f" and the key {unknown[0]!r}" if unknown else ""
+            raise NewerFormatError(
+                f"This checkpoint has format version {self.format_version}{key}, which this version of llm4rec "
+                f"(format {FORMAT_VERSION}) does not know. Upgrade with `pip install --upgrade llm4rec`."
+            )
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"LLM4RecConfig got the unknown key {unknown[0]!r}; did you mean {near!r}?")
 
     def validate_items(self) -> None:
         """Modalities are named once each, sizes fit their kinds, probabilities lie in [0, 1)."""
@@ -442,6 +446,7 @@ __all__ = [
     "FairnessConfig",
     "LLM4RecConfig",
     "ModalityConfig",
+    "NewerFormatError",
     "PopularityConfig",
     "RelevanceConfig",
     "RetrievalConfig",

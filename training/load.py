@@ -12,6 +12,7 @@ from typing import Any
 
 from ..configuration.recipe import Recipe
 from ..modeling_llm4rec import LLM4RecConfig, LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec.configuration_llm4rec import NewerFormatError
 from ..modeling_llm4rec.memory import DamagedMemoryError
 
 RECIPE_FILE = "recipe.yaml"
@@ -34,14 +35,15 @@ def load_recommender(
         FileNotFoundError: if there is no such folder, it holds no model, or the Hub has no such model or revision.
         PermissionError: if the Hub does not know the token.
         ConnectionError: if the Hub cannot be reached, and the model was not downloaded before.
-        ValueError: if a file of the model is damaged, files do not belong together, or a folder is given a revision.
+        ValueError: if a file of the model is damaged, files do not belong together, a later version wrote them, or a
+            folder is given a revision.
     """
     name = _checked_name(name)
     where = _where(name, revision)
     try:
         model, info = LLM4RecForCausalLM.from_pretrained(name, output_loading_info=True, retrieval=retrieval, **where)
         processor = LLM4RecProcessor.from_pretrained(name, **where)
-    except (ImportError, DamagedMemoryError):
+    except (ImportError, DamagedMemoryError, NewerFormatError):
         raise
     except Exception as error:  # safetensors, tokenizers, pyarrow and the Hub each have their own
         reason = short_reason(error)

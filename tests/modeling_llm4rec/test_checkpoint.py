@@ -126,6 +126,15 @@ def test_a_checkpoint_loads_in_half_precision(tmp_path, model, processor, batch,
     assert (out[:, -2:] >= 260).all()
 
 
+@pytest.mark.parametrize("device_map", ["cpu", "auto", {"": "cpu"}])
+def test_a_device_map_places_the_whole_recommender(tmp_path, model, batch, device_map):
+    model.save_pretrained(tmp_path)
+    loaded = LLM4RecForCausalLM.from_pretrained(tmp_path, device_map=device_map)
+    assert {weight.device for weight in loaded.state_dict().values()} == {loaded.device}
+    found = loaded.recommend(**batch.to(loaded.device), k=3)
+    torch.testing.assert_close(found.scores.cpu(), model.recommend(**batch.to("cpu"), k=3).scores, atol=1e-4, rtol=0)
+
+
 def test_attention_implementation_passes_through_to_the_backbone(tmp_path, model):
     model.save_pretrained(tmp_path)
     loaded = LLM4RecForCausalLM.from_pretrained(tmp_path, attn_implementation="eager")

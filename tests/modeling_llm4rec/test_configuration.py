@@ -33,10 +33,10 @@ def test_unknown_key_of_a_newer_format_asks_to_upgrade():
 def test_newer_checkpoint_on_disk_asks_to_upgrade(tmp_path):
     LLM4RecConfig(num_items=3).save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
-    values |= {"format_version": 99, "retrieval_from_the_future": {"k": 3}}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="pip install --upgrade llm4rec"):
-        LLM4RecConfig.from_pretrained(tmp_path)
+    for later in ({"retrieval_from_the_future": {"k": 3}}, {"modalities": [{"kind": "smell"}]}, {}):
+        (tmp_path / "config.json").write_text(json.dumps(values | {"format_version": 99} | later))
+        with pytest.raises(ValueError, match=r"format version 99.*pip install --upgrade llm4rec"):
+            LLM4RecConfig.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize(

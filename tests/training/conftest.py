@@ -96,6 +96,8 @@ def hub(hub_server, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "ENDPOINT", running.url)
         template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", running.url)  # shared clients, made long before
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

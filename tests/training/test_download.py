@@ -1,6 +1,7 @@
 """A model is had from the Hub by name and revision, or the reason why not is said at once."""
 
 import json
+import shutil
 import socket
 import time
 
@@ -9,8 +10,12 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.utils import close_session
+from llm4rec import LLM4RecForCausalLM
+from llm4rec.configuration.recipe import LoraRecipe
+from llm4rec.training.adapters import add_lora, recommender_of
 from llm4rec.training.hub import push_model
 from llm4rec.training.load import load_recommender, recipe_of
+from transformers import AutoTokenizer, pipeline
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +150,38 @@ def test_a_folder_comes_first_and_has_no_revisions(pushed, folders, refused, tmp
 def test_a_hub_that_fails(hub, refused, status, said):
     hub.fail = lambda method, path, body: status
     assert said in refused("info", "org/shop")
+
+
+def test_an_adapter_loads_on_its_base_by_id(hub, tmp_path, tiny):
+    backbone = tmp_path / "base"
+    tiny.backbone(backbone)
+    HfApi().create_repo("org/base")
+    HfApi().upload_folder(repo_id="org/base", folder_path=backbone)
+    processor = tiny.processor(tokenizer=AutoTokenizer.from_pretrained("org/base"), text_vocab_size=260)
+    model = add_lora(LLM4RecForCausalLM.from_backbone("org/base", catalog=processor), LoraRecipe(rank=2, dropout=0.0))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    folder = tmp_path / "adapter"
+    model.eval().save_pretrained(folder)
+    recommender_of(model).config.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    push_model(folder, "org/adapter", progress=False, say=lambda line: None)
+    assert "adapter_model.safetensors" in hub.files("org/adapter")
+    batch = processor(histories=[["i0", "i4"]], return_tensors="pt")
+    expected = recommender_of(model).recommend(**batch, k=5)
+    torch.testing.assert_close(scores("org/adapter")[:, :5], expected.scores, atol=1e-4, rtol=0)
+    # transformers takes the base for the model unless the configuration is named as well
+    recommender = pipeline("recommendation", model="org/adapter", config="org/adapter", device="cpu")
+    assert [item["item_id"] for item in recommender(["i0", "i4"], k=5)] == [
+        item["item_id"] for item in processor.decode_items(expected)[0]
+    ]
+
+
+def test_a_model_of_a_later_version_asks_to_upgrade(folders, tmp_path, refused):
+    folder = shutil.copytree(folders[0], tmp_path / "later")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format_version": 7}))
+    message = refused("info", folder)
+    assert message.startswith("This checkpoint has format version 7, which this version of llm4rec")
+    assert message.endswith("Upgrade with `pip install --upgrade llm4rec`.")
