@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[text,retrieval,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[text,retrieval,demo,dev]"
 	touch $@
 
 install: $(INSTALLED)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import evaluate, experiment, explain, info, prepare, push, quickstart, recommend, train
+from . import demo, evaluate, experiment, explain, info, prepare, push, quickstart, recommend, train
 from .console import plain
 
 LONGEST_REASON = 1000
@@ -59,7 +59,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.callback()(_options)
-for module in (quickstart, prepare, train, evaluate, recommend, explain, info, push):
+for module in (quickstart, prepare, train, evaluate, recommend, explain, info, push, demo):
     app.command(module.NAME)(_stoppable(module.command))
 for command in experiment.app.registered_commands:
     command.callback = _stoppable(command.callback)

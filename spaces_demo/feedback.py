@@ -1,0 +1,89 @@
+"""Feedback: thumbs go into the durable log, and the model that the log's learner publishes comes back.
+
+The one place where the Space meets online learning. `Feedback` needs two things from it:
+
+- a **source** with `current()`, an immutable snapshot with `model`, `processor` and `version`, asked at every request.
+  A source that learns gives another version when one is published; :class:`FixedRecommender` never does.
+- the **log** (:class:`~llm4rec.training.online.feedback_log.FeedbackLog`), which a learner reads.
+
+Whatever is learned later, a thumb changes the visitor's own next list at once (`visitor.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..training.online.feedback_event import FeedbackEvent
+from ..training.online.feedback_log import FeedbackLog
+from ..training.online.feedback_rules import FeedbackRules
+from .served_model import Snapshot
+from .visitor import Visitor
+
+LIKE, DISLIKE = "like", "dislike"
+
+
+class RecommenderSource(Protocol):
+    """Gives the model that is to be served now."""
+
+    def current(self) -> Any:
+        """A snapshot with `model`, `processor` and `version`."""
+
+
+class FixedRecommender:
+    """A model that does not learn while it serves."""
+
+    def __init__(self, snapshot: Snapshot):
+        self._snapshot = snapshot
+
+    def current(self) -> Snapshot:
+        """The model."""
+        return self._snapshot
+
+
+class Feedback:
+    """Takes thumbs, and knows the current model.
+
+    Args:
+        source: of the model.
+        log: path of the log; its folder is made if it is not there.
+    """
+
+    def __init__(self, source: RecommenderSource, log: Path):
+        self._source = source
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = FeedbackLog(log)
+
+    def current(self) -> Snapshot:
+        """The model to serve."""
+        now = self._source.current()
+        return now if isinstance(now, Snapshot) else Snapshot(now.model, now.processor, str(now.version))
+
+    def give(self, visitor: Visitor, item_id: str, kind: str, context: dict[str, Any] | None = None) -> bool:
+        """A thumb: on the disk first, then in the visitor's session.
+
+        Args:
+            kind: `like` or `dislike`.
+            context: what else is known, kept with the event.
+
+        Returns:
+            Whether it was logged: what a visitor says of items of his own stays in the session.
+
+        Raises:
+            FeedbackError: for an unknown item or kind.
+            FeedbackLogError: if it cannot be written; the session is then as it was.
+        """
+        own = any(row["item_id"] == item_id for row in visitor.added)
+        if not own:
+            shared = self.current()
+            event = FeedbackEvent(
+                visitor.key, item_id, kind, context={"version": shared.version, "source": "space", **(context or {})}
+            )
+            FeedbackRules(known_items=shared.processor.catalog).check(event)
+            self.log.append(event)
+        visitor.like(item_id) if kind == LIKE else visitor.hide(item_id)
+        return not own
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.log.close()

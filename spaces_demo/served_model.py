@@ -1,0 +1,100 @@
+"""The served model: loaded once, shared by all visitors, never written to.
+
+Made when the Space starts; `service.py` asks it at every request.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from .default_checkpoint import EXAMPLES_FILE, FOLDER
+
+LONGEST_NAME = 80
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model as it is at one moment.
+
+    Attributes:
+        model: in evaluation mode; shared, so nobody may change it.
+        processor: with the catalog of the model.
+        version: names it; another one means other weights or another catalog.
+    """
+
+    model: LLM4RecForCausalLM
+    processor: LLM4RecProcessor
+    version: str
+
+    @property
+    def has_popularity(self) -> bool:
+        """Whether γ′ can be chosen."""
+        return self.model.model.popularity_prior is not None
+
+
+@dataclass(frozen=True)
+class Example:
+    """A history that a visitor may borrow."""
+
+    name: str
+    history: tuple[str, ...]
+
+
+def load_served(name: str | None = None, revision: str | None = None) -> tuple[Snapshot, list[Example]]:
+    """A model by folder or Hub id, the default checkpoint if none is named, and the examples that lie beside it.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if it is damaged, or a revision of a folder is asked for.
+    """
+    from ..training.load import load_recommender
+
+    place = str(FOLDER) if name is None else name
+    if revision is not None:
+        if Path(place).expanduser().is_dir():
+            raise ValueError(f"{place} is a folder, which has no revision {revision!r}. Leave the revision out.")
+        place = _downloaded(place, revision)
+    model, processor = load_recommender(place)
+    version = "default" if name is None else name if revision is None else f"{name}@{revision}"
+    snapshot = Snapshot(model, processor, version)
+    return snapshot, _examples(place, processor)
+
+
+def _downloaded(name: str, revision: str) -> str:
+    from huggingface_hub import snapshot_download
+
+    from ..training.load import short_reason
+
+    try:
+        return snapshot_download(name, revision=revision)
+    except Exception as error:  # the client, its network library and the disk each have their own
+        raise FileNotFoundError(
+            f"Revision {revision!r} of {name} could not be had from the Hub: {short_reason(error)} Check both names "
+            "and the network."
+        ) from error
+
+
+def _examples(place: str, processor: LLM4RecProcessor) -> list[Example]:
+    """Examples of a model folder or repository; none where there are none, or items are not of the catalog."""
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        place,
+        EXAMPLES_FILE,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return []
+    given: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+    examples = []
+    for entry in given if isinstance(given, list) else []:
+        history = entry.get("history") if isinstance(entry, dict) else None
+        if isinstance(history, list) and history and all(item in processor.catalog for item in history):
+            name = str(entry.get("name", f"Example {len(examples) + 1}"))[:LONGEST_NAME]
+            examples.append(Example(name, tuple(str(item) for item in history)))
+    return examples
