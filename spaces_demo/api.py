@@ -11,6 +11,7 @@ import gradio as gr
 
 from .feedback import DISLIKE, LIKE
 from .handlers import QUEUE, address_of, refusals_shown
+from .markup import one_line
 from .recommending import recommend
 from .service import FOUND, Service
 from .visitor import Visitor
@@ -61,7 +62,7 @@ def add_endpoints(service: Service) -> None:
             admitted(request)
             snapshot = service.feedback.current()
             wish = service.wish(k, popularity, diversity, style, language)
-            listed = recommend(snapshot, service.history_of(history, snapshot), (hidden or [])[:MOST_HIDDEN], wish)
+            listed = recommend(snapshot, service.history_of(history, snapshot), _hidden(hidden), wish)
             return [
                 {**record, "explanation": text, "retrieved": retrieved}
                 for record, text, retrieved in zip(listed.records, listed.texts, listed.retrieved, strict=True)
@@ -122,3 +123,12 @@ def add_endpoints(service: Service) -> None:
     }
     for name, endpoint in named.items():
         gr.api(endpoint, api_name=name, **QUEUE)
+
+
+def _hidden(given: Any) -> list[str]:
+    if given is None:
+        return []
+    if not isinstance(given, (list, tuple)) or len(given) > MOST_HIDDEN:
+        what = f"{len(given)} items" if isinstance(given, (list, tuple)) else type(given).__name__
+        raise ValueError(f"hidden is {what}, expected a list of at most {MOST_HIDDEN} item ids.")
+    return [one_line(item, 256) for item in given]

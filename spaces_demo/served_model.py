@@ -48,43 +48,26 @@ def load_served(name: str | None = None, revision: str | None = None) -> tuple[S
     """A model by folder or Hub id, the default checkpoint if none is named, and the examples that lie beside it.
 
     Raises:
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if there is no such model or revision.
         ValueError: if it is damaged, or a revision of a folder is asked for.
     """
     from ..training.load import load_recommender
 
     place = str(FOLDER) if name is None else name
-    if revision is not None:
-        if Path(place).expanduser().is_dir():
-            raise ValueError(f"{place} is a folder, which has no revision {revision!r}. Leave the revision out.")
-        place = _downloaded(place, revision)
-    model, processor = load_recommender(place)
+    model, processor = load_recommender(place, revision=revision)
     version = "default" if name is None else name if revision is None else f"{name}@{revision}"
     snapshot = Snapshot(model, processor, version)
-    return snapshot, _examples(place, processor)
+    return snapshot, _examples(place, processor, revision)
 
 
-def _downloaded(name: str, revision: str) -> str:
-    from huggingface_hub import snapshot_download
-
-    from ..training.load import short_reason
-
-    try:
-        return snapshot_download(name, revision=revision)
-    except Exception as error:  # the client, its network library and the disk each have their own
-        raise FileNotFoundError(
-            f"Revision {revision!r} of {name} could not be had from the Hub: {short_reason(error)} Check both names "
-            "and the network."
-        ) from error
-
-
-def _examples(place: str, processor: LLM4RecProcessor) -> list[Example]:
+def _examples(place: str, processor: LLM4RecProcessor, revision: str | None) -> list[Example]:
     """Examples of a model folder or repository; none where there are none, or items are not of the catalog."""
     from transformers.utils import cached_file
 
     path = cached_file(
         place,
         EXAMPLES_FILE,
+        revision=revision,
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,15 +60,15 @@ class Service:
     Args:
         settings: what it is started with.
         source: of the model, where it learns while it serves; by default the model of the settings, as it is.
+        examples: histories that visitors may borrow, where a source is given.
     """
 
-    def __init__(self, settings: Settings, source: RecommenderSource | None = None):
+    def __init__(self, settings: Settings, source: RecommenderSource | None = None, examples: Sequence[Example] = ()):
         self.settings = settings
         if source is None:
-            snapshot, self.examples = load_served(settings.model, settings.revision)
+            snapshot, examples = load_served(settings.model, settings.revision)
             source = FixedRecommender(snapshot)
-        else:
-            self.examples: list[Example] = []
+        self.examples = list(examples)
         self.feedback = Feedback(source, settings.feedback_log)
         self.study = StudyLog(settings.study, settings.study_styles)
         self._own_items = OwnItems()

@@ -466,6 +466,14 @@ def test_a_space_keeps_the_card_of_its_own(hub, demo):
         assert words in card
 
 
+def test_the_real_demo_sends_its_entry_and_leaves_its_modules_to_the_package(hub):
+    push_space("org/demo", "org/shop", progress=False)
+    files = hub.files("org/demo", kind="space")
+    assert files.keys() - {".gitattributes"} == {"README.md", "app.py", "requirements.txt"}
+    assert b"llm4rec[demo" in files["requirements.txt"]
+    assert b"sdk_version" in files["README.md"]
+
+
 def test_without_an_app_nothing_is_sent(hub, saved, demo, refused):
     (demo / "app.py").unlink()
     assert refused("push", saved, "org/shop", "--space").startswith("spaces_demo/ has no app.py, so there is no Space")

@@ -29,7 +29,7 @@ def command(
     ),
     study: Annotated[Path, typer.Option(help="File that keeps the ratings of explanations.")] = Path("study.jsonl"),
 ) -> None:
-    """Show a model in the browser: recommendations with reasons, sliders, thumbs, new items, a study. Ctrl-C ends it."""
+    """Show a model in the browser: recommendations with reasons, thumbs, new items, a study. Ctrl-C ends it."""
     console = Console()
     quiet_libraries()
     try:

@@ -30,6 +30,9 @@ MODEL_VARIABLE = "LLM4REC_MODEL"
 REVISION_VARIABLE = "LLM4REC_REVISION"
 """Variables of the Space that tell its app which model to load."""
 
+OF_A_SPACE = ("README.md", "app.py", "packages.txt", "requirements.txt")
+"""Files that are uploaded of a demo that is a package, as ours."""
+
 OF_A_MODEL = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json", "memory/*")
 """Files that change how a model loads: what an earlier upload left of them would be read beside the new ones."""
 
@@ -147,8 +150,9 @@ def push_space(
     api = api if api is not None else HfApi()
     check_repo_id(repo_id)
     folder = check_space(folder)
-    plan = plan_upload(folder)
-    plan.files = [file for file in plan.files if file.path not in ("__init__.py", "README.md")]
+    # Modules of a package come with the installed package, which the requirements name: a second copy would be dead.
+    plan = plan_upload(folder, OF_A_SPACE if (folder / "__init__.py").is_file() else None)
+    plan.files = [file for file in plan.files if file.path != "README.md"]
     card = _space_card(folder, repo_id, model_id).encode()
     report = PushReport(repo_id, "main", f"{api.endpoint}/spaces/{repo_id}", plan)
     if dry_run:

@@ -64,8 +64,11 @@ class UploadPlan:
         return sum(file.size for file in self.files)
 
 
-def plan_upload(folder: str | Path) -> UploadPlan:
+def plan_upload(folder: str | Path, only: tuple[str, ...] | None = None) -> UploadPlan:
     """Look through a folder.
+
+    Args:
+        only: names of the files at its top that are wanted; the rest is not looked at. By default all.
 
     Raises:
         ValueError: naming the files that hold data about people, or a Hub token, or may do so.
@@ -73,6 +76,8 @@ def plan_upload(folder: str | Path) -> UploadPlan:
     """
     plan, refused = UploadPlan(Path(folder)), []
     for path, parts in _walk(plan.folder):
+        if only is not None and (len(parts) > 1 or parts[0] not in only):
+            continue
         name = "/".join(parts) + "/" * path.is_dir()
         if reason := _reason_to_leave_out(path, parts):
             plan.left_out.append(LeftOut(name, _size(path), reason))
