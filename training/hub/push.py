@@ -100,9 +100,9 @@ def push_model(
     report = PushReport(repo_id, branch, f"{api.endpoint}/{repo_id}", plan, notes=_notes(folder, plan))
     if dry_run:
         return report
-    with explained(repo_id, api.endpoint), _quiet(progress):
+    with explained(repo_id, api.endpoint), quiet(progress):
         api.whoami()
-        _make_model_repo(api, repo_id, private)
+        make_repo(api, repo_id, "model", private)
         if revision not in (None, "main"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         before = api.model_info(repo_id, revision=branch)
@@ -115,7 +115,7 @@ def push_model(
             for file in plan.files
         ]
         operations += [CommitOperationDelete(path) for path in report.removed]
-        report.commit = _commit(api, operations, repo_id, "model", branch, "Upload recommender")
+        report.commit = commit(api, operations, repo_id, "model", branch, "Upload recommender")
         report.changed = report.commit != before.sha
     return report
 
@@ -157,7 +157,7 @@ def push_space(
     report = PushReport(repo_id, "main", f"{api.endpoint}/spaces/{repo_id}", plan)
     if dry_run:
         return report
-    with explained(repo_id, api.endpoint), _quiet(progress):
+    with explained(repo_id, api.endpoint), quiet(progress):
         api.whoami()
         existing = _repo_of(api, repo_id, "space")
         if existing is None:
@@ -171,7 +171,7 @@ def push_space(
             if value is not None:
                 api.add_space_variable(repo_id, name, value)
         before = api.space_info(repo_id).sha
-        report.commit = _commit(api, operations, repo_id, "space", "main", "Upload demo")
+        report.commit = commit(api, operations, repo_id, "space", "main", "Upload demo")
         report.changed = report.commit != before
     return report
 
@@ -212,19 +212,26 @@ _PUBLIC_ALREADY = (
 )
 
 
-def _make_model_repo(api: HfApi, repo_id: str, private: bool) -> None:
-    existing = _repo_of(api, repo_id, "model")
+KINDS = {"model": "a model", "dataset": "a data set", "space": "a Space"}
+"""Kinds of repositories on the Hub, in words."""
+
+
+def make_repo(api: HfApi, repo_id: str, kind: str, private: bool) -> None:
+    """Make a repository of a model or data set unless it is there; raises `ValueError` if its name is taken."""
+    existing = _repo_of(api, repo_id, kind)
     if existing is not None:
         if private and not existing.private:
             raise ValueError(_PUBLIC_ALREADY.format(repo=repo_id))
         return
-    for kind, name in (("dataset", "a data set"), ("space", "a Space")):
-        if _repo_of(api, repo_id, kind) is not None:
+    for other, named in KINDS.items():
+        if other != kind and _repo_of(api, repo_id, other) is not None:
+            option = "" if kind == "model" else f" --repo-type {kind}"
             raise ValueError(
-                f"{repo_id} is {name} on the Hub, not a model. Choose another name; or, if the model shall have the "
-                f"same, make its repository first with `hf repos create {repo_id}`."
+                f"{repo_id} is {named} on the Hub, not {KINDS[kind]}. Choose another name; or, if {KINDS[kind][2:]} "
+                f"and {named[2:]} shall have the same, make the repository first with `hf repos create {repo_id}"
+                f"{option}`."
             )
-    api.create_repo(repo_id, private=private or None, exist_ok=True)
+    api.create_repo(repo_id, repo_type=kind, private=private or None, exist_ok=True)
 
 
 def _is_of_a_model(path: str) -> bool:
@@ -238,7 +245,8 @@ def _repo_of(api: HfApi, repo_id: str, kind: str) -> Any:
         return None
 
 
-def _commit(api: HfApi, operations: list, repo_id: str, kind: str, branch: str, message: str) -> str:
+def commit(api: HfApi, operations: list, repo_id: str, kind: str, branch: str, message: str) -> str:
+    """Commit files to a branch; its hash, or that of the last commit if nothing has changed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
         info = api.create_commit(
@@ -248,7 +256,7 @@ def _commit(api: HfApi, operations: list, repo_id: str, kind: str, branch: str, 
 
 
 @contextmanager
-def _quiet(progress: bool):
+def quiet(progress: bool):
     """Bars only if they are wanted, and none of the client's remarks."""
     verbosity, hidden = hub_logging.get_verbosity(), are_progress_bars_disabled()
     hub_logging.set_verbosity_error()

@@ -141,13 +141,13 @@ def _reason_to_refuse(path: Path, parts: tuple[str, ...]) -> str | None:
         if not is_of_model and (suffix in TABLES or _like(name, RAW_NAMES)):
             return "raw data"
     if names.isdisjoint(NOT_TEXT) and not any(name.endswith(NOT_TEXT) for name in names):
-        line = _line_with_token(path)
+        line = line_with_token(path)
         if line is not None:
             return f"line {line:,} holds a Hub token"
     return None
 
 
-def _line_with_token(path: Path) -> int | None:
+def line_with_token(path: Path) -> int | None:
     """Number of the first line of a text file that holds a token; the token itself is nowhere repeated."""
     line, before = 1, b""
     with open(path, "rb") as file:
