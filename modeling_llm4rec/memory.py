@@ -111,19 +111,46 @@ class RetrievalMemory:
         Raises:
             ValueError: if the item is not of the catalog, or the credibility is out of range.
         """
-        if not 0 <= item < self.num_items:
-            raise ValueError(f"Item {item} is not of this catalog of {self.num_items} items; call `add_items` first.")
-        if not 0 < credibility <= 1:
-            raise ValueError(f"Credibility is {credibility}, expected a number in (0, 1].")
-        self.transitions.add(history, item, time, credibility)
-        if "behaviour" in self.sources and state is not None:
-            self.behaviour.add(
-                state[None],
-                torch.tensor([item]),
-                torch.tensor([time]),
-                torch.tensor([credibility]),
-                torch.tensor([owner]),
+        states = None if state is None else state[None]
+        self.add_events(
+            [history], states, torch.tensor([item]), *(torch.tensor([value]) for value in (time, credibility, owner))
+        )
+
+    def add_events(
+        self,
+        histories: list[torch.Tensor],
+        states: torch.Tensor | None,
+        items: torch.Tensor,
+        times: torch.Tensor | None = None,
+        credibility: torch.Tensor | None = None,
+        owners: torch.Tensor | None = None,
+    ) -> None:
+        """Several events, found from now on, or after an error none of them.
+
+        Args:
+            histories: of each event the items before it, the latest last; -1 is padding.
+            states: (n, width), `None` where the memory keeps no behaviour.
+            items, times, credibility, owners: (n,) as of `add_event`.
+
+        Raises:
+            ValueError: if an item is not of the catalog, or a credibility is out of range.
+        """
+        times = torch.full_like(items, -1) if times is None else times
+        owners = torch.full_like(items, -1) if owners is None else owners
+        credibility = torch.ones(len(items)) if credibility is None else credibility
+        wrong = (items < 0) | (items >= self.num_items)
+        if wrong.any():
+            raise ValueError(
+                f"Item {int(items[wrong][0])} is not of this catalog of {self.num_items} items; call `add_items` first."
             )
+        doubtful = ~((credibility > 0) & (credibility <= 1))
+        if doubtful.any():
+            raise ValueError(f"Credibility is {float(credibility[doubtful][0])}, expected a number in (0, 1].")
+        known = zip(histories, items.tolist(), times.tolist(), credibility.tolist(), strict=True)
+        for history, item, time, trust in known:
+            self.transitions.add(history, item, time, trust)
+        if "behaviour" in self.sources and states is not None:
+            self.behaviour.add(states, items, times, credibility, owners)
 
     def forget_owner(self, owner: int, events: torch.Tensor, credibility: torch.Tensor | None = None) -> None:
         """Take a user's events out of the memory again, as after a request for deletion.

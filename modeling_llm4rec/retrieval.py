@@ -168,16 +168,9 @@ class RetrievalMixin:
             self.eval()  # keys are compared with the states of requests, which know no dropout
             states = self.user_states(input_ids, attention_mask, rating_ids, time_gap_ids)
             self.train(was_training)
-        for row, item in enumerate(items.tolist()):
-            history = input_ids[row] - self.config.text_vocab_size
-            self.memory.add_event(
-                history[history >= 0].cpu(),
-                None if states is None else states[row],
-                item,
-                -1 if times is None else int(times[row]),
-                1.0 if credibility is None else float(credibility[row]),
-                -1 if owners is None else int(owners[row]),
-            )
+        histories = [row[row >= 0].cpu() for row in input_ids - self.config.text_vocab_size]
+        given = (None if values is None else torch.as_tensor(values).cpu() for values in (times, credibility, owners))
+        self.memory.add_events(histories, states, items.cpu(), *given)
 
     def retrieve(
         self, states: torch.Tensor, input_ids: torch.Tensor, now: torch.Tensor | None = None, **limits: Any

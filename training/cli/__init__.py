@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import demo, evaluate, experiment, explain, info, prepare, push, quickstart, recommend, train
+from . import demo, evaluate, experiment, explain, info, learn, prepare, push, quickstart, recommend, train, versions
 from .console import plain
 
 LONGEST_REASON = 1000
@@ -59,8 +59,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.callback()(_options)
-for module in (quickstart, prepare, train, evaluate, recommend, explain, info, push, demo):
+for module in (quickstart, prepare, train, evaluate, recommend, explain, learn, versions, info, push, demo):
     app.command(module.NAME)(_stoppable(module.command))
+app.command(versions.ROLLBACK)(_stoppable(versions.rollback))
 for command in experiment.app.registered_commands:
     command.callback = _stoppable(command.callback)
 app.add_typer(experiment.app)

@@ -1,0 +1,207 @@
+"""The steps of online learning: gradients of new events, held back by what the base needs.
+
+Knows histories and weights alone; the feedback log and the published versions are the learner's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+
+from ...configuration.recipe import LoraRecipe
+from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from ..adapters import add_lora, recommender_of
+from ..data.prepared import Interactions
+from ..data.sequences import history_batch
+from ..weight_averaging import WeightAverage
+from .fisher import diagonal_fisher
+from .learning_settings import LearningSettings
+from .micro_batches import micro_batch
+
+
+class NonFiniteLossError(ValueError):
+    """A step whose loss is NaN or infinite; the weights are as they were before it."""
+
+
+class OnlineAdaptation:
+    r"""A recommender that learns in micro-steps.
+
+    A step descends the loss of the new events, plus `replay_weight` times that of rehearsed base histories, by Adam.
+    Then every weight is drawn back towards what it was,
+
+    .. math:: \theta_j \leftarrow \theta_j - \frac{\eta \lambda F_j}{1 + \eta \lambda F_j} (\theta_j - \theta^*_j)
+
+    which is the implicit step on the penalty :math:`\frac{\lambda}{2} \sum_j F_j (\theta_j - \theta^*_j)^2` of elastic
+    weight consolidation (Kirkpatrick et al., PNAS 2017) and, unlike an explicit one, stable for every λ. The proximal
+    variant does the same with :math:`F_j = 1` and the weights published last, as single-adapter continual learners do.
+
+    Args:
+        model: a trained recommender; with `settings.rank` it is wrapped, and its own weights stay.
+        processor: its processor.
+        settings: the method.
+        base: histories to rehearse and to estimate the Fisher information on; needed for `replay` and `ewc`.
+        fisher: the diagonal, if it is known already.
+        seed: of the adapter's weights, rehearsed histories and the Fisher information's.
+        progress: show a progress bar while the Fisher information is estimated.
+
+    Raises:
+        ValueError: if the settings ask for a base that is not there.
+    """
+
+    def __init__(
+        self,
+        model: LLM4RecForCausalLM,
+        processor: LLM4RecProcessor,
+        settings: LearningSettings,
+        base: Interactions | None = None,
+        fisher: dict[str, torch.Tensor] | None = None,
+        seed: int = 0,
+        progress: bool = False,
+    ):
+        if base is None and (settings.replay or (settings.ewc and fisher is None)):
+            raise ValueError(
+                "Replay and elastic weight consolidation need histories of the base. Give the data that the model "
+                "was trained on, or set replay=0 and ewc=0."
+            )
+        torch.manual_seed(seed)
+        self.settings, self.processor = settings, processor
+        adapter = LoraRecipe(rank=settings.rank, alpha=2 * settings.rank, dropout=0.0)
+        self.model = add_lora(model, adapter) if settings.rank else model.requires_grad_(True)
+        self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
+        self.base = base
+        self._able = None if base is None else np.flatnonzero(base.lengths > 1)
+        self._draws = np.random.default_rng(seed)
+        self.anchor = self._copy()
+        self.published = self.anchor
+        self.fisher = fisher
+        if settings.ewc and fisher is None:
+            self.fisher = diagonal_fisher(self.model, processor, base, self.weights, seed, progress=progress)
+        self.optimizer = torch.optim.Adam(self.weights.values(), lr=settings.learning_rate)
+        self.steps = 0
+        self._average = WeightAverage(self.model, settings.average) if settings.average else None
+
+    @property
+    def recommender(self) -> LLM4RecForCausalLM:
+        """The model to ask, inside :meth:`as_published`."""
+        return recommender_of(self.model)
+
+    def step(self, histories: Interactions, learned: np.ndarray, weights: np.ndarray | None = None) -> float:
+        """One micro-step.
+
+        Args:
+            histories: of some users, new events at their ends.
+            learned: (events,) bool: the events to learn from.
+            weights: (events,) by inverse propensity, in any unit.
+
+        Returns:
+            loss of the new events in nats, before the step.
+
+        Raises:
+            NonFiniteLossError: if a loss or a gradient is not finite; nothing has changed.
+        """
+        if not learned.any():
+            return math.nan
+        settings = self.settings
+        self.model.train()
+        config = self.recommender.config
+        weighting, config.loss_weighting = config.loss_weighting, "none" if weights is None else "snips"
+        loss = new = self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights)))
+        config.loss_weighting = weighting
+        if settings.replay and len(self._able):
+            chosen = self._draws.choice(self._able, min(settings.replay, len(self._able)), replace=False)
+            past = self.base.take(chosen)
+            rehearsed = self._loss(micro_batch(past, np.ones(len(past.items), dtype=bool), self.processor))
+            loss = loss + settings.replay_weight * rehearsed
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), settings.max_grad_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLossError(
+                f"The loss of {int(learned.sum())} events is {loss.item()}, its gradient's norm {norm.item()}; the "
+                "step was not taken. Lower the learning rate, or look at the events."
+            )
+        self.optimizer.step()
+        self._draw_back()
+        self.steps += 1
+        if self._average is not None:
+            self._average.update(self.steps)
+        return new.item()
+
+    def remember(self, histories: Interactions, events: np.ndarray, owners: np.ndarray | None = None) -> None:
+        """Take events into the model's memory, if it has one: the next recommendation knows them.
+
+        Args:
+            histories: of some users.
+            events: (n,) numbers of events in `histories`.
+            owners: (n,) user indices of the events in the memory; by default nobody's.
+        """
+        model = self.recommender
+        if model.memory is None or not self.settings.remember or not len(events):
+            return
+        model.memory.probe = {}  # the encoder moves on; the probe is taken again when a version is published
+        rows = np.searchsorted(histories.offsets, events, side="right") - 1
+        before = histories.take(rows, first=events - histories.offsets[rows])
+        batch = history_batch(before, self.processor)
+        times = None if histories.timestamps is None else torch.from_numpy(histories.timestamps[events])
+        with self.as_published(), torch.no_grad():
+            model.remember(
+                **{name: values.to(model.device) for name, values in batch.items()},
+                items=torch.from_numpy(histories.items[events].astype(np.int64)),
+                times=times,
+                owners=None if owners is None else torch.from_numpy(owners),
+            )
+
+    def _loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        device = self.recommender.device
+        return self.model(**{name: values.to(device) for name, values in batch.items()}).loss
+
+    def _clipped(self, weights: np.ndarray | None) -> np.ndarray | None:
+        if weights is None:
+            return None
+        return np.minimum(weights / weights.mean(), self.settings.max_weight)
+
+    @torch.no_grad()
+    def _draw_back(self) -> None:
+        rate = self.settings.learning_rate
+        for name, weight in self.weights.items():
+            if self.settings.ewc:
+                pull = rate * self.settings.ewc * self.fisher[name]
+                weight.sub_((weight - self.anchor[name]) * (pull / (1 + pull)).to(weight.dtype))
+            if self.settings.proximal:
+                pull = rate * self.settings.proximal
+                weight.sub_((weight - self.published[name]) * (pull / (1 + pull)))
+
+    @contextmanager
+    def as_published(self) -> Iterator[LLM4RecForCausalLM]:
+        """The recommender as it would be published now: ready to be asked, with averaged weights if so set."""
+        averaged = nullcontext() if self._average is None or not self.steps else self._average.in_place()
+        with averaged:
+            self.model.eval()
+            yield self.recommender
+
+    def mark_published(self) -> None:
+        """Take the present weights for those that the proximal pull goes to."""
+        self.published = self._copy()
+
+    @torch.no_grad()
+    def distance(self) -> float:
+        r"""Distance from the base, :math:`\frac{1}{2} \sum_j F_j (\theta_j - \theta^*_j)^2`.
+
+        Without a Fisher information F is 1.
+        """
+        total = 0.0
+        for name, weight in self.weights.items():
+            moved = (weight - self.anchor[name]).float() ** 2
+            total += float((moved if self.fisher is None else moved * self.fisher[name]).sum()) / 2
+        return total
+
+    def _copy(self) -> dict[str, torch.Tensor]:
+        return {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+
+__all__ = ["NonFiniteLossError", "OnlineAdaptation"]

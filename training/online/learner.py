@@ -1,0 +1,370 @@
+"""The learner: reads the feedback log, learns in micro-steps, and publishes versions that readers swap in.
+
+Every event is learned exactly once through any crash: a version carries the number of the last event that it learned,
+and learning goes on after the number of the current version (see `feedback_log.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from ...modeling_llm4rec.memory import FOLDER as MEMORY
+from ..build import check_same_catalog, split_of
+from ..data.prepared import Interactions, PreparedData
+from ..data.splits import EvaluationSet
+from ..evaluation.ranking_evaluator import RankingEvaluator
+from ..load import load_recommender, recipe_of
+from ..trainer import ModelScorer
+from .adaptation import NonFiniteLossError, OnlineAdaptation
+from .anchor import Anchor
+from .feedback_log import FeedbackLog, LoggedEvent
+from .fisher import diagonal_fisher
+from .learning_settings import LearningSettings
+from .published import ADAPTER, attach_version_memory
+from .user_histories import UserHistories
+from .versions import BASE, Version, VersionStore
+
+CONSUMER = "learner"
+OPTIMIZER_FILE = "optimizer.safetensors"
+METRIC = "filtered/ndcg@10"
+ASKED_PER_STEP = 16
+"""Events of a micro-step that are asked for before they are learned, for the monitor."""
+
+WITHOUT_BASE = {"replay": 0, "ewc": 0.0}
+
+
+@dataclass(frozen=True)
+class LearnReport:
+    """What one call of `learn` did.
+
+    Attributes:
+        events: read. learned: those that were a positive signal about a known item. skipped: the others.
+        version: current at the end. published: names of the versions that were published.
+        rejected: updates that the guard refused. seconds: spent.
+    """
+
+    events: int
+    learned: int
+    skipped: int
+    version: str
+    published: tuple[str, ...]
+    rejected: int
+    seconds: float
+
+
+class OnlineLearner:
+    """Learns for a model folder; a context manager, and the only one at a time.
+
+    Args:
+        folder: of the model.
+        log: the feedback.
+        settings: how it learns; by default as the versions before, or the defaults.
+        data: prepared data that the model was trained on; needed once, for replay, EWC and the guard. Without it the
+            learner does without the three, and pulls to the version published last instead.
+        publish_every: events after which a version is published.
+        forgetting_limit: share of the guard's NDCG@10 that an update may cost; one that costs more is not published.
+        seed: of what is drawn.
+        say: told what happens.
+        progress: show progress bars.
+
+    Raises:
+        LearnerBusyError: if another process learns for this model.
+        VersionError: if the current version is damaged.
+        ValueError: if the data has another catalog, or the settings do not fit the current version.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        log: FeedbackLog,
+        settings: LearningSettings | None = None,
+        data: PreparedData | None = None,
+        *,
+        publish_every: int = 1024,
+        forgetting_limit: float = 0.05,
+        seed: int = 0,
+        say: Callable[[str], None] = print,
+        progress: bool = False,
+    ):
+        self.folder, self.log, self.say = Path(folder), log, say
+        self.publish_every, self.forgetting_limit = publish_every, forgetting_limit
+        self.store = VersionStore(folder)
+        with ExitStack() as held:
+            held.enter_context(self.store.lock())
+            self._open(settings, data, seed, progress)
+            self._held = held.pop_all()
+
+    def _open(self, settings: LearningSettings | None, data: PreparedData | None, seed: int, progress: bool) -> None:
+        self.version, self.sequence = self.store.current()
+        path = self.store.path(self.version.name)
+        if self.version.name != BASE:
+            self.store.check(self.version.name)
+        has_memory = (path / MEMORY).is_dir()
+        model, self.processor = load_recommender(self.folder, not has_memory)
+        self.anchor = Anchor.load(self.folder, self.processor)
+        fresh = self.anchor is None and data is not None
+        if fresh:
+            check_same_catalog(self.processor, data)
+            recipe = recipe_of(self.folder)
+            self.anchor = Anchor.of(data, split_of(data, recipe), self.processor, seed)
+        settings = self._settings(settings)
+        if self.anchor is None and (settings.replay or settings.ewc):
+            settings = LearningSettings(**{**vars(settings), **WITHOUT_BASE, "proximal": settings.proximal or 10.0})
+            self.say(
+                "Without the data that the model was trained on (--data) there is no rehearsal, no elastic weight "
+                "consolidation and no guard: the learner pulls to the version published last."
+            )
+        base = None if self.anchor is None else self.anchor.rehearsed.of(self.anchor.rehearsed.users())
+        self.adaptation = OnlineAdaptation(
+            model,
+            self.processor,
+            settings,
+            base=base,
+            fisher=None if self.anchor is None else self.anchor.fisher,
+            seed=seed,
+            progress=progress,
+        )
+        if fresh:
+            if self.adaptation.fisher is None:
+                self.anchor.fisher = diagonal_fisher(
+                    self.adaptation.model, self.processor, base, self.adaptation.weights, seed, progress=progress
+                )
+                self.adaptation.fisher = self.anchor.fisher
+            else:
+                self.anchor.fisher = self.adaptation.fisher
+            self.anchor.guard_ndcg = self._guard() or 0.0
+            self.anchor.save(self.folder)
+        if self.version.name != BASE:
+            self._load(path)
+        if has_memory:
+            attach_version_memory(self.adaptation.recommender, path)
+        longest = self.processor.max_history + settings.events_per_step
+        self.histories = UserHistories(len(self.processor.catalog), longest)
+        if self.anchor is not None:
+            self.histories.update(self.anchor.known)
+        for logged in self.log.events():
+            if logged.sequence > self.sequence:
+                break
+            self._take_in(logged)
+        if self.log.position(CONSUMER).sequence < self.sequence:
+            self.log.record_position(CONSUMER, self.sequence, self.version.name)
+        self._good = self._state()
+
+    def _settings(self, given: LearningSettings | None) -> LearningSettings:
+        saved = self.version.facts.get("settings")
+        before = LearningSettings(**saved) if saved else None
+        settings = given or before or LearningSettings()
+        if settings.rank < 1:
+            raise ValueError(f"rank is {settings.rank}, expected at least 1: a version is an adapter on the model.")
+        if before is not None and settings.rank != before.rank:
+            raise ValueError(
+                f"rank is {settings.rank}, but version {self.version.name} has rank {before.rank}. Keep it, or go back "
+                "to the base: `llm4rec rollback MODEL base`."
+            )
+        return settings
+
+    def __enter__(self) -> OnlineLearner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes learn."""
+        self._held.close()
+
+    # --- Learning ----------------------------------------------------------------------------------------------------
+
+    def learn(self, limit: int | None = None) -> LearnReport:
+        """Learn from all events that are new, at most `limit`, and publish.
+
+        Events are read from the log a micro-step at a time, so that memory stays bounded. After Ctrl-C or a crash,
+        what was published stays, and the other events are read again.
+        """
+        started, before = time.perf_counter(), self.sequence
+        events = learned = rejected = waiting = waiting_learned = 0
+        losses: list[float] = []
+        asked: list[float] = []
+        published: list[str] = []
+        stream = self.log.events(after=before, limit=limit)
+        while batch := list(islice(stream, self.adaptation.settings.events_per_step)):
+            count, loss, values = self._absorb(batch)
+            waiting, waiting_learned = waiting + len(batch), waiting_learned + count
+            losses += [] if math.isnan(loss) else [loss]
+            asked += values
+            self.sequence = batch[-1].sequence
+            if waiting >= self.publish_every:
+                rejected += self._publish(waiting, waiting_learned, losses, asked)
+                published.append(self.version.name)
+                events, learned = events + waiting, learned + waiting_learned
+                waiting, waiting_learned, losses, asked = 0, 0, [], []
+        if waiting:
+            rejected += self._publish(waiting, waiting_learned, losses, asked)
+            published.append(self.version.name)
+            events, learned = events + waiting, learned + waiting_learned
+        seconds = time.perf_counter() - started
+        return LearnReport(events, learned, events - learned, self.version.name, tuple(published), rejected, seconds)
+
+    def _absorb(self, batch: list[LoggedEvent]) -> tuple[int, float, list[float]]:
+        """Learn one micro-step; how many events were learned, their loss, NDCG@10 of some before."""
+        new: dict[str, list[float]] = {}
+        for logged in batch:
+            if self._take_in(logged):
+                propensity = logged.event.propensity
+                new.setdefault(logged.event.user_id, []).append(1.0 if propensity is None else 1.0 / propensity)
+        if not new:
+            return 0, math.nan, []
+        histories = self.histories.of(new)
+        learned, weights = np.zeros(len(histories.items), dtype=bool), np.ones(len(histories.items))
+        for row, values in enumerate(new.values()):
+            stop = histories.offsets[row + 1]
+            learned[stop - len(values) : stop] = True
+            weights[stop - len(values) : stop] = values
+        weighted = any(logged.event.propensity is not None for logged in batch)
+        values = self._ask(histories, np.flatnonzero(learned)[:ASKED_PER_STEP])
+        try:
+            loss = self.adaptation.step(histories, learned, weights if weighted else None)
+        except NonFiniteLossError as error:
+            self.say(f"Events up to {batch[-1].sequence}: {error}")
+            loss = math.nan
+        self.adaptation.remember(histories, np.flatnonzero(learned))
+        return int(learned.sum()), loss, values
+
+    def _take_in(self, logged: LoggedEvent) -> bool:
+        """Add an event to its user's history; false if it says nothing for an item that is known."""
+        event = logged.event
+        if (event.rating is None and event.weight() <= 0) or event.item_id not in self.processor.catalog:
+            return False
+        self.histories.append(event.user_id, self.processor.catalog.index(event.item_id), event.rating, event.time)
+        return True
+
+    def _ask(self, histories: Interactions, events: np.ndarray) -> list[float]:
+        rows = np.searchsorted(histories.offsets, events, side="right") - 1
+        first = events - histories.offsets[rows]
+        able = first > 0
+        if not able.any():
+            return []
+        cases = EvaluationSet(
+            users=np.arange(int(able.sum())),
+            targets=histories.items[events[able]],
+            histories=histories.take(rows[able], first=first[able]),
+        )
+        return self._ndcg(cases).tolist()
+
+    def _ndcg(self, cases: EvaluationSet) -> np.ndarray:
+        with self.adaptation.as_published() as model:
+            result = RankingEvaluator(cases, ks=(10,)).evaluate(ModelScorer(model, self.processor))
+        return np.asarray(result.values(METRIC), dtype=np.float64)
+
+    def _guard(self) -> float | None:
+        """NDCG@10 on what the base knew of users; `None` without a base."""
+        if self.anchor is None:
+            return None
+        cases = self.anchor.guard_cases()
+        return float(self._ndcg(cases).mean()) if len(cases) else None
+
+    # --- Publishing --------------------------------------------------------------------------------------------------
+
+    def _publish(self, events: int, learned: int, losses: list[float], asked: list[float]) -> int:
+        """Publish what was learned, or, if the guard refuses it, the weights before; 1 if it did."""
+        guard = self._guard()
+        floor = None if guard is None else (1 - self.forgetting_limit) * self.anchor.guard_ndcg
+        rejected = guard is not None and guard < floor
+        if rejected:
+            self.say(
+                f"Update rejected: NDCG@10 on the guard fell to {guard:.4f}, below {floor:.4f}. The weights of version "
+                f"{self.version.name} serve on; the memory has the events. Lower the learning rate, or raise ewc or "
+                "replay."
+            )
+            self._restore(self._good)
+            guard = self._guard()
+        facts = {
+            "learned": learned,
+            "loss": float(np.mean(losses)) if losses else None,
+            "prequential_ndcg": float(np.mean(asked)) if asked else None,
+            "guard_ndcg": guard,
+            "base_guard_ndcg": None if self.anchor is None else self.anchor.guard_ndcg,
+            "distance": self.adaptation.distance(),
+            "rejected": bool(rejected),
+            "steps": self.adaptation.steps,
+            "settings": vars(self.adaptation.settings),
+        }
+        self.version = self.store.publish(self._write, self.sequence, self.version.name, events, facts)
+        self.adaptation.mark_published()
+        self._good = self._state()
+        self.log.record_position(CONSUMER, self.sequence, self.version.name, rollback=True)
+        self.say(describe(self.version))
+        return int(rejected)
+
+    def _write(self, folder: Path) -> None:
+        with self.adaptation.as_published() as model:
+            self.adaptation.model.save_pretrained(str(folder / ADAPTER))
+            if model.memory is not None:
+                probe = model.probe_sequences()
+                model.memory.probe = {"input_ids": probe, "states": model._probe_states(probe).float().cpu()}
+                model.memory.save(folder)
+                model.memory.probe = {}
+        save_file({name: values.contiguous() for name, values in self._state().items()}, folder / OPTIMIZER_FILE)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """All that learning goes on from: weights, their average, and Adam's moments."""
+        state = {f"weight/{name}": weight.detach().clone() for name, weight in self.adaptation.weights.items()}
+        average = self.adaptation._average
+        if average is not None:
+            names = zip(average.names, average.average, strict=True)
+            state |= {f"average/{name}": values.detach().clone() for name, values in names}
+        for name, weight in self.adaptation.weights.items():
+            for part, values in self.adaptation.optimizer.state.get(weight, {}).items():
+                state[f"{part}/{name}"] = torch.as_tensor(values).detach().clone()
+        return state
+
+    @torch.no_grad()
+    def _restore(self, state: dict[str, torch.Tensor]) -> None:
+        moments: dict[str, dict[str, torch.Tensor]] = {}
+        average = self.adaptation._average
+        for key, values in state.items():
+            part, _, name = key.partition("/")
+            if part == "weight":
+                self.adaptation.weights[name].copy_(values)
+            elif part == "average" and average is not None:
+                average.average[average.names.index(name)].copy_(values)
+            elif part != "average":
+                moments.setdefault(name, {})[part] = values.clone()
+        self.adaptation.optimizer.state.clear()
+        for name, parts in moments.items():
+            self.adaptation.optimizer.state[self.adaptation.weights[name]] = parts
+
+    def _load(self, folder: Path) -> None:
+        state = load_file(folder / OPTIMIZER_FILE)
+        expected = {f"weight/{name}" for name in self.adaptation.weights}
+        if not expected <= set(state):
+            raise ValueError(f"{folder} does not fit the model: weights are missing. Restore another version.")
+        self._restore(state)
+        self.adaptation.steps = int(self.version.facts.get("steps", 0))
+        self.adaptation.mark_published()
+
+
+def describe(version: Version) -> str:
+    """A version in a line for people."""
+    facts = version.facts
+    parts = [f"version {version.name}: {facts.get('learned', 0):,} of {version.events:,} events learned"]
+    if facts.get("prequential_ndcg") is not None:
+        parts.append(f"NDCG@10 before learning {facts['prequential_ndcg']:.4f}")
+    if facts.get("guard_ndcg") is not None:
+        parts.append(f"guard {facts['guard_ndcg']:.4f} (base {facts['base_guard_ndcg']:.4f})")
+    if facts.get("rejected"):
+        parts.append("update rejected")
+    return ", ".join(parts) + "."
+
+
+__all__ = ["CONSUMER", "LearnReport", "OnlineLearner", "describe"]

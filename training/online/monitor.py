@@ -1,0 +1,88 @@
+"""The monitor: what online learning gains and forgets, version by version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..experiments.outputs import write_plot, write_table
+from .versions import Version
+
+FORGETTING_LIMIT = 0.03
+"""Share of the guard's NDCG@10 whose loss is warned of, before the learner's own limit rejects an update."""
+
+
+def monitor_rows(versions: Sequence[Version]) -> list[dict[str, Any]]:
+    """A row per version: events, NDCG@10 before learning (`prequential_ndcg`) and on the guard, distance, loss.
+
+    `forgotten` is the share of the base's NDCG@10 on the guard that is lost; negative: gained.
+    """
+    rows = []
+    for version in versions:
+        facts = version.facts
+        guard, base = facts.get("guard_ndcg"), facts.get("base_guard_ndcg")
+        rows.append(
+            {
+                "version": version.name,
+                "sequence": version.sequence,
+                "events": version.events,
+                "learned": facts.get("learned", 0),
+                "loss": facts.get("loss"),
+                "prequential_ndcg": facts.get("prequential_ndcg"),
+                "guard_ndcg": guard,
+                "forgotten": None if guard is None or not base else 1 - guard / base,
+                "distance": facts.get("distance"),
+                "rejected": bool(facts.get("rejected")),
+            }
+        )
+    return rows
+
+
+def warnings_of(rows: Sequence[dict[str, Any]], limit: float = FORGETTING_LIMIT) -> list[str]:
+    """What somebody should look at, each with what to do."""
+    lines = []
+    last = rows[-1] if rows else None
+    if last is not None and last["forgotten"] is not None and last["forgotten"] > limit:
+        lines.append(
+            f"Forgetting: version {last['version']} has lost {100 * last['forgotten']:.1f} % of the NDCG@10 that the "
+            f"base had on held-out users (limit {100 * limit:g} %). Raise --ewc or --replay, or lower --learning-rate."
+        )
+    rejected = [row["version"] for row in rows if row["rejected"]]
+    if rejected:
+        lines.append(
+            f"Rejected: the updates of {', '.join(rejected[-5:])} cost too much and do not serve. Look at their "
+            "events, or lower --learning-rate."
+        )
+    values = [row["prequential_ndcg"] for row in rows if row["prequential_ndcg"] is not None]
+    if len(values) >= 4 and values[-1] < 0.7 * max(values[:-1]):
+        lines.append(
+            f"Drift: NDCG@10 before learning is {values[-1]:.4f}, it was {max(values[:-1]):.4f}. If it stays there, "
+            "train the model anew on recent data."
+        )
+    return lines
+
+
+def write_monitor(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """`monitor.json`, `.csv`, `.png` and `.svg`.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
+    folder = Path(folder)
+    write_table(folder, "monitor", {"rows": list(rows), "warnings": warnings_of(rows)})
+    with write_plot(folder, "monitor", panels=2) as (accuracy, distance):
+        for name, label in (("prequential_ndcg", "new events, before learning"), ("guard_ndcg", "guard of the base")):
+            known = [row for row in rows if row[name] is not None]
+            accuracy.plot([row["sequence"] for row in known], [row[name] for row in known], "o-", label=label)
+        accuracy.set_ylabel("NDCG@10")
+        accuracy.set_ylim(bottom=0)
+        accuracy.legend()
+        known = [row for row in rows if row["distance"] is not None]
+        distance.plot([row["sequence"] for row in known], [row["distance"] for row in known], "o-", color="tab:red")
+        distance.set_ylabel("Fisher-weighted distance from the base")
+        for axes in (accuracy, distance):
+            axes.set_xlabel("events of the log")
+
+
+__all__ = ["monitor_rows", "warnings_of", "write_monitor"]

@@ -1,0 +1,109 @@
+"""A recommender as its current version has it: the trained model, the version's adapter added in, its memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor, RetrievalMemory
+from ...modeling_llm4rec.memory import FOLDER as MEMORY
+from ..adapters import merged
+from ..load import load_recommender
+from .versions import BASE, VersionStore
+
+ADAPTER = "adapter"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A recommender at a moment; it stays as it is while newer versions are published.
+
+    Attributes:
+        model: ready to recommend. processor: its processor. version: name, `base` before the first.
+    """
+
+    model: LLM4RecForCausalLM
+    processor: LLM4RecProcessor
+    version: str
+
+
+def load_version(folder: str | Path, version: str | None = None, retrieval: bool = True) -> Snapshot:
+    """A version of a model that learns online.
+
+    Args:
+        folder: of the model.
+        version: by default the current one.
+        retrieval: load its memory, if it has one.
+
+    Raises:
+        VersionError: if the version is not there or damaged.
+        FileNotFoundError, ValueError: as :func:`~llm4rec.training.load.load_recommender`.
+    """
+    store = VersionStore(folder)
+    name = store.current()[0].name if version is None else version
+    if name == BASE:
+        return Snapshot(*load_recommender(folder, retrieval), BASE)
+    store.check(name)
+    path = store.path(name)
+    has_memory = (path / MEMORY).is_dir()
+    model, processor = load_recommender(folder, retrieval and not has_memory)
+    model = merged(with_adapter(model, path / ADAPTER)).eval()
+    if has_memory and retrieval:
+        attach_version_memory(model, path)
+    return Snapshot(model, processor, name)
+
+
+def with_adapter(model: LLM4RecForCausalLM, folder: Path) -> object:
+    """The model wrapped by peft with a version's adapter."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(folder))
+
+
+def attach_version_memory(model: LLM4RecForCausalLM, folder: Path) -> None:
+    """Give a model the memory of a version."""
+
+    def find(file: str) -> str | None:
+        path = folder / MEMORY / file
+        return str(path) if path.is_file() else None
+
+    model.attach_memory(RetrievalMemory.load(model.config.retrieval, find))
+
+
+class LiveRecommender:
+    """What a server asks: always the current version, swapped between two requests, never half of one.
+
+    Args:
+        folder: of the model, which a learner may be publishing to, in this or another process.
+        retrieval: ask the memory.
+    """
+
+    def __init__(self, folder: str | Path, retrieval: bool = True):
+        self.folder, self.retrieval = Path(folder), retrieval
+        self._store = VersionStore(folder)
+        self._loading = threading.Lock()
+        self._stamp = self._store.stamp()
+        self._snapshot = load_version(folder, retrieval=retrieval)
+
+    def current(self) -> Snapshot:
+        """The newest version; one thread loads it while the others go on with the one before.
+
+        A version that cannot be loaded is passed over: the last good one serves on.
+        """
+        stamp = self._store.stamp()
+        if stamp != self._stamp and self._loading.acquire(blocking=False):
+            try:
+                self._snapshot = load_version(self.folder, retrieval=self.retrieval)
+            except (ValueError, OSError) as error:
+                self.problem = str(error)
+            finally:
+                self._stamp = stamp
+                self._loading.release()
+        return self._snapshot
+
+    problem: str | None = None
+    """Why the newest version is not served; `None` if it is."""
+
+
+__all__ = ["LiveRecommender", "Snapshot", "load_version"]
