@@ -141,7 +141,8 @@ class RetrievalMemory:
         wrong = (items < 0) | (items >= self.num_items)
         if wrong.any():
             raise ValueError(
-                f"Item {int(items[wrong][0])} is not of this catalog of {self.num_items} items; call `add_items` first."
+                f"Item {int(items[wrong][0])} is not of this catalog of {self.num_items} items; call `add_items` "
+                "first."
             )
         doubtful = ~((credibility > 0) & (credibility <= 1))
         if doubtful.any():

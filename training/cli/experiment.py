@@ -199,6 +199,59 @@ def propensity_sensitivity_command(
 _POPULARITY_COLUMNS = ("ndcg", "debiased_ndcg", "popularity_lift", "novelty", "coverage")
 
 
+@app.command("online")
+def online_command(
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    output: OutputOption,
+    recipe: RecipeOption = "movielens",
+    overrides: SetOption = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="frozen, finetune, ewc, proximal, replay or online; repeatable. Default: all."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--learning", "-l", help="`[method.]field=value` of the methods' settings; repeatable."),
+    ] = None,
+    order: Annotated[
+        str, typer.Option(help="time: the last events by time; user: the last of every user, side by side.")
+    ] = "time",
+    share: Annotated[float, typer.Option(help="Of the events that come as a stream.")] = 0.2,
+    blocks: Annotated[int, typer.Option(min=1, help="Parts of the stream.")] = 5,
+    asked: Annotated[
+        float, typer.Option(help="Share of the events that are asked for before they are learned.")
+    ] = 1.0,
+    before: Annotated[
+        float | None, typer.Option(help="Choose settings on this share of what comes before the stream.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Learning from a stream: prequential accuracy, forgetting, and the methods between them."""
+    console = _console(output, as_json)
+    from ..data.prepared import PreparedData
+    from ..experiments.online_learning import methods_named, online_experiment
+
+    if order not in ("time", "user"):
+        raise typer.BadParameter(f"--order {order!r}: expected time or user.")
+    result = online_experiment(
+        PreparedData.load(data),
+        Recipe.load(recipe, overrides or []),
+        output,
+        methods_named(method or [], settings or []),
+        order=order,
+        share=share,
+        blocks=blocks,
+        asked=asked,
+        before=before,
+        say=console.say,
+        progress=console.shows_progress,
+    )
+    names = ["prequential/ndcg@10", "learning_average", "retained_average", "harmonic_mean", "forgetting"]
+    console.table(["method", *names], [[row["method"], *(row[name] for name in names)] for row in result["rows"]])
+    console.say(f"Written to {output}.")
+    console.result(result)
+
+
 def _console(output: Path, as_json: bool) -> Console:
     if output.is_file():
         raise NotADirectoryError(f"{output} is a file, expected the name of a folder.")

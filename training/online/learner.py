@@ -168,8 +168,8 @@ class OnlineLearner:
             raise ValueError(f"rank is {settings.rank}, expected at least 1: a version is an adapter on the model.")
         if before is not None and settings.rank != before.rank:
             raise ValueError(
-                f"rank is {settings.rank}, but version {self.version.name} has rank {before.rank}. Keep it, or go back "
-                "to the base: `llm4rec rollback MODEL base`."
+                f"rank is {settings.rank}, but version {self.version.name} has rank {before.rank}. Keep it, or go "
+                "back to the base: `llm4rec rollback MODEL base`."
             )
         return settings
 
@@ -282,9 +282,9 @@ class OnlineLearner:
         rejected = guard is not None and guard < floor
         if rejected:
             self.say(
-                f"Update rejected: NDCG@10 on the guard fell to {guard:.4f}, below {floor:.4f}. The weights of version "
-                f"{self.version.name} serve on; the memory has the events. Lower the learning rate, or raise ewc or "
-                "replay."
+                f"Update rejected: NDCG@10 on the guard fell to {guard:.4f}, below {floor:.4f}. The weights of "
+                f"version {self.version.name} serve on; the memory has the events. Lower the learning rate, or raise "
+                "ewc or replay."
             )
             self._restore(self._good)
             guard = self._guard()

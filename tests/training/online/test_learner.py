@@ -1,0 +1,275 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from llm4rec.training.data.prepared import PreparedData
+from llm4rec.training.online.adaptation import OnlineAdaptation
+from llm4rec.training.online.feedback_event import FeedbackEvent
+from llm4rec.training.online.feedback_log import FeedbackLog
+from llm4rec.training.online.learner import CONSUMER, OnlineLearner
+from llm4rec.training.online.learning_settings import LearningSettings
+from llm4rec.training.online.published import LiveRecommender, load_version
+from llm4rec.training.online.versions import LearnerBusyError
+from llm4rec.training.train import train
+
+SETTINGS = LearningSettings(rank=2, learning_rate=3e-3, events_per_step=8, replay=4, ewc=1.0, average=5)
+ALWAYS = {"forgetting_limit": 10.0, "say": lambda line: None}
+
+
+@pytest.fixture(scope="module")
+def trained(shop, tiny_recipe, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    recipe = tiny_recipe("retrieval.enabled=true", "retrieval.sources=[transitions]", "training.epochs=2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("llm4rec.training.retrieval.fit.LEAST_STEPS", 20)
+        train(shop, recipe, folder, progress=False, say=lambda line: None)
+    return folder
+
+
+@pytest.fixture
+def model(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "model")
+
+
+@pytest.fixture
+def log(tmp_path):
+    with FeedbackLog(tmp_path / "feedback.db") as log:
+        yield log
+
+
+@pytest.fixture
+def events(shop):
+    """New users who all choose the same two items in turn, which nobody in the log of training did."""
+    ids = shop.items["item_id"].to_list()
+
+    def events(count, start=0):
+        return [
+            FeedbackEvent(f"new-{n % 7}", ids[3 if (n // 7) % 2 else 5], "buy", time=1e9 + n, event_id=f"e{n}")
+            for n in range(start, start + count)
+        ]
+
+    return events
+
+
+def learn(model, log, shop, **options):
+    with OnlineLearner(model, log, SETTINGS, shop, **{**ALWAYS, **options}) as learner:
+        return learner.learn()
+
+
+def scores(snapshot, history):
+    batch = snapshot.processor(histories=[history], return_tensors="pt")
+    with torch.no_grad():
+        return snapshot.model.score_items(**batch)[0]
+
+
+def test_what_happens_in_the_feedback_is_recommended_more_and_readers_swap_to_it(model, log, shop, events):
+    reader = LiveRecommender(model)
+    before = reader.current()
+    log.append(events(56))
+    report = learn(model, log, shop)
+    assert (report.events, report.learned, report.skipped) == (56, 56, 0)
+    after = reader.current()
+    assert (before.version, after.version) == ("base", report.version)
+    ids = shop.items["item_id"].to_list()
+    gained = scores(after, [ids[5]]).log_softmax(0)[3] - scores(before, [ids[5]]).log_softmax(0)[3]
+    assert gained > 0.1
+
+
+def test_a_published_version_recommends_what_the_learner_would(model, log, shop, events):
+    log.append(events(40))
+    history = [shop.items["item_id"][5]]
+    with OnlineLearner(model, log, SETTINGS, shop, **ALWAYS) as learner:
+        learner.learn()
+        batch = learner.processor(histories=[history], return_tensors="pt")
+        with learner.adaptation.as_published() as recommender, torch.no_grad():
+            expected = recommender.score_items(**batch)[0]
+    torch.testing.assert_close(scores(load_version(model), history), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_stopped_and_started_again_it_ends_where_it_would_have(trained, tmp_path, shop, events):
+    """Weights, averages, Adam's moments and memory go on; each event is learned once."""
+    ends = []
+    for name, pieces in (("whole", [48]), ("pieces", [16, 32])):
+        model, taken = shutil.copytree(trained, tmp_path / name), 0
+        settings = LearningSettings(rank=2, learning_rate=3e-3, events_per_step=8, replay=0, ewc=1.0, average=5)
+        with FeedbackLog(tmp_path / f"{name}.db") as log:
+            for count in pieces:
+                log.append(events(count, taken))
+                taken += count
+                with OnlineLearner(model, log, settings, shop, publish_every=16, **ALWAYS) as learner:
+                    learner.adaptation.model.train = lambda mode=True: learner.adaptation.model  # no dropout
+                    learner.learn()
+                    ends_with = learner._state(), learner.adaptation.recommender.memory.transitions.counts.clone()
+        ends.append(ends_with)
+    (whole, counts), (pieces, same_counts) = ends
+    assert counts.equal(same_counts)
+    for name, values in whole.items():
+        torch.testing.assert_close(values, pieces[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_events_that_were_not_published_are_read_again(model, log, shop, events):
+    log.append(events(24))
+    with OnlineLearner(model, log, SETTINGS, shop, **ALWAYS) as learner:
+        learner._absorb(list(log.events(limit=8)))  # and then the process dies
+    assert learn(model, log, shop).events == 24
+    assert learn(model, log, shop).events == 0
+
+
+def test_a_position_that_is_behind_the_version_is_mended(model, log, shop, events):
+    log.append(events(16))
+    report = learn(model, log, shop)
+    log.record_position(CONSUMER, 0, rollback=True)  # died between publishing and recording
+    assert learn(model, log, shop).events == 0
+    assert log.position(CONSUMER).version == report.version
+
+
+def test_an_update_that_forgets_too_much_is_not_published(model, log, shop, events):
+    log.append(events(56))
+    said = []
+    settings = LearningSettings(rank=2, learning_rate=0.3, events_per_step=8, replay=0)
+    with OnlineLearner(model, log, settings, shop, forgetting_limit=0.0, say=said.append) as learner:
+        weights = {name: weight.clone() for name, weight in learner.adaptation.weights.items()}
+        learner.anchor.guard_ndcg = 2.0  # nothing is good enough
+        report = learner.learn()
+        assert report.rejected == len(report.published)
+        for name, weight in learner.adaptation.weights.items():
+            assert weight.equal(weights[name])
+    assert any("Update rejected" in line for line in said)
+    assert learn(model, log, shop).events == 0, "refused events are not learned over and over"
+
+
+def test_a_loss_that_is_not_finite_changes_nothing_and_is_told(model, log, shop, events):
+    log.append(events(16))
+    said = []
+    with OnlineLearner(model, log, SETTINGS, shop, forgetting_limit=10.0, say=said.append) as learner:
+        weights = {name: weight.clone() for name, weight in learner.adaptation.weights.items()}
+        learner.adaptation._loss = lambda batch: next(iter(learner.adaptation.weights.values())).sum() * float("nan")
+        learner.learn()
+        for name, weight in learner.adaptation.weights.items():
+            assert weight.equal(weights[name])
+    assert any("step was not taken" in line for line in said)
+
+
+def test_disk_full_while_publishing_leaves_the_last_version(model, log, shop, events, monkeypatch):
+    log.append(events(16))
+    first = learn(model, log, shop)
+    log.append(events(16, 16))
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llm4rec.training.online.learner.save_file", full)
+        with pytest.raises(OSError, match="No space left"):
+            learn(model, log, shop)
+    assert LiveRecommender(model).current().version == first.version
+    assert learn(model, log, shop).events == 16
+
+
+def test_a_damaged_version_is_passed_over_by_a_reader(model, log, shop, events):
+    log.append(events(16))
+    reader = LiveRecommender(model)
+    report = learn(model, log, shop)
+    path = model / "online" / "versions" / report.version / "optimizer.safetensors"
+    path.write_bytes(b"0" * 100)
+    assert reader.current().version == "base"
+    assert "damaged" in reader.problem
+
+
+def test_dislikes_and_skips_are_logged_but_not_learned(model, log, shop):
+    ids = shop.items["item_id"].to_list()
+    log.append([FeedbackEvent("u", ids[n], kind, time=n) for n, kind in enumerate(("dislike", "hide", "skip", "buy"))])
+    report = learn(model, log, shop)
+    assert (report.events, report.learned) == (4, 1)
+
+
+def test_propensities_weigh_events(model, log, shop, monkeypatch):
+    ids = shop.items["item_id"].to_list()
+    log.append(
+        [
+            FeedbackEvent("a", ids[1], "buy", time=1, propensity=0.5),
+            FeedbackEvent("b", ids[2], "buy", time=2, propensity=0.1),
+        ]
+    )
+    seen = {}
+    step = OnlineAdaptation.step
+
+    def spy(self, histories, learned, weights=None):
+        seen["weights"] = weights[learned].tolist()
+        return step(self, histories, learned, weights)
+
+    monkeypatch.setattr(OnlineAdaptation, "step", spy)
+    learn(model, log, shop)
+    assert seen["weights"] == [2.0, 10.0]
+
+
+def test_without_the_data_it_learns_and_says_what_is_missing(model, log, shop, events):
+    log.append(events(16))
+    said = []
+    with OnlineLearner(model, log, SETTINGS, say=said.append) as learner:
+        assert learner.learn().learned == 16
+    assert "no rehearsal" in said[0]
+
+
+def test_the_data_is_needed_once(model, log, shop, events):
+    log.append(events(8))
+    learn(model, log, shop)
+    log.append(events(8, 8))
+    with OnlineLearner(model, log, **ALWAYS) as learner:
+        assert learner.anchor is not None
+        assert learner.adaptation.settings == SETTINGS
+        assert learner.learn().learned == 8
+
+
+def test_two_learners_of_one_model_are_refused(model, log, shop):
+    with OnlineLearner(model, log, SETTINGS, shop, **ALWAYS), pytest.raises(LearnerBusyError, match="One learner"):
+        OnlineLearner(model, log, SETTINGS, shop, **ALWAYS)
+
+
+def test_elastic_weight_consolidation_holds_what_the_base_needs(model, shop):
+    from llm4rec.training.load import load_recommender
+
+    moved = {}
+    base = shop.interactions
+    for strength in (0.0, 1e6):
+        recommender, processor = load_recommender(model)
+        settings = LearningSettings(rank=2, learning_rate=3e-3, replay=0, ewc=strength)
+        learner = OnlineAdaptation(recommender, processor, settings, base=base)
+        if not strength:
+            learner.fisher = OnlineAdaptation(
+                load_recommender(model)[0], processor, LearningSettings(rank=2, replay=0, ewc=1.0), base=base
+            ).fisher
+        histories = base.take(np.flatnonzero(base.lengths > 2)[:8])
+        for _ in range(10):
+            learner.step(histories, np.ones(len(histories.items), dtype=bool))
+        moved[strength] = learner.distance()
+    assert moved[1e6] < 0.1 * moved[0.0]
+
+
+def test_learn_versions_and_rollback_from_the_command_line(run, refused, model, shop, tmp_path):
+    ids = shop.items["item_id"].to_list()
+    file = tmp_path / "events.jsonl"
+    rows = [{"event_id": f"e{n}", "user_id": "u", "item_id": ids[n % 9], "kind": "buy", "time": n} for n in range(20)]
+    file.write_text("\n".join(map(json.dumps, rows)))
+    learned = run("learn", model, "--feedback", file, "--data", shop.folder, "--publish-every", 10, "--json")
+    assert learned.code == 0, learned.err
+    assert json.loads(learned.out)["learned"] == 20
+    listed = run("versions", model, "--plot", tmp_path / "plots", "--json")
+    assert json.loads(listed.out)["current"] == json.loads(learned.out)["version"]
+    assert {path.suffix for path in (tmp_path / "plots").iterdir()} == {".json", ".csv", ".png", ".svg"}
+    back = run("rollback", model, "base")
+    assert "Version base is current" in back.out
+    assert LiveRecommender(model).current().version == "base"
+    assert "000099" in refused("rollback", model, "000099")
+
+
+def test_a_feedback_file_with_a_bad_line_says_where(run, model, shop, tmp_path):
+    file = tmp_path / "events.jsonl"
+    good = {"user_id": "u", "item_id": shop.items["item_id"][0], "kind": "buy", "time": 1}
+    file.write_text("\n".join([json.dumps(good), "{", json.dumps(good | {"item_id": "nothing"})]))
+    result = run("learn", model, "--feedback", file)
+    assert result.code == 0
+    assert "2 refused" in result.out
+    assert PreparedData.load(shop.folder).stats  # the data is as it was
