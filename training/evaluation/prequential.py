@@ -70,7 +70,7 @@ def prequential(
     Raises:
         ValueError: if there are more blocks than events, or a block has no held-out event.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, 1])  # not the draw of the held-out events
     is_asked = (rng.random(len(stream)) < asked) & ~stream.held_out
     parts = stream.blocks(blocks)
     tests = [stream.base_split().test.sample(most_cases, seed)]

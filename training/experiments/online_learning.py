@@ -1,7 +1,7 @@
 """Online learning on a stream of events: what each method gains on what is new, and what it forgets.
 
-Run by `llm4rec experiment online`: a base model is trained on the beginning of a data set, then every method starts from
-it and gets the rest as a stream, each event asked for before it is learned.
+Run by `llm4rec experiment online`: a base model is trained on the beginning of a data set, then every method starts
+from it and gets the rest as a stream, each event asked for before it is learned.
 """
 
 from __future__ import annotations
@@ -175,7 +175,8 @@ def methods_named(names: Sequence[str], overrides: Sequence[str] = ()) -> dict[s
         known = vars(LearningSettings())
         if not separator or field not in known or (method and method not in METHODS):
             raise ValueError(
-                f"{override!r} is not [method.]field=value; methods are {', '.join(METHODS)}, fields {', '.join(known)}."
+                f"{override!r} is not [method.]field=value; methods are {', '.join(METHODS)}, fields "
+                f"{', '.join(known)}."
             )
         try:
             number: Any = json.loads(value.lower())

@@ -10,6 +10,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class Anchor:
         guard: user id to the item of his validation event, which training did not see.
         guard_ndcg: NDCG@10 of the trained model on the guard.
         fisher: of the weights that may move, by name.
+        settings: of the learner that it was made for.
     """
 
     rehearsed: UserHistories
@@ -42,6 +44,7 @@ class Anchor:
     guard: dict[str, int]
     guard_ndcg: float = 0.0
     fisher: dict[str, torch.Tensor] | None = None
+    settings: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, data: PreparedData, split: Split, processor: LLM4RecProcessor, seed: int = 0) -> Anchor:
@@ -76,7 +79,7 @@ class Anchor:
         self.known.save(partial / "known.parquet")
         if self.fisher is not None:
             save_file({name: part.contiguous() for name, part in self.fisher.items()}, partial / "fisher.safetensors")
-        facts = {"guard": self.guard, "guard_ndcg": self.guard_ndcg}
+        facts = {"guard": self.guard, "guard_ndcg": self.guard_ndcg, "settings": self.settings}
         (partial / "anchor.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         os.replace(partial, folder / FOLDER)
@@ -101,6 +104,7 @@ class Anchor:
                 facts["guard"],
                 facts["guard_ndcg"],
                 load_file(fisher) if fisher.is_file() else None,
+                facts["settings"],
             )
         except (ValueError, KeyError, OSError) as error:
             raise ValueError(f"{folder} is damaged ({error}). Delete it, and learn with --data again.") from error

@@ -124,24 +124,23 @@ class OnlineLearner:
                 "Without the data that the model was trained on (--data) there is no rehearsal, no elastic weight "
                 "consolidation and no guard: the learner pulls to the version published last."
             )
+        known = self.anchor is not None and not fresh and self.anchor.settings["rank"] == settings.rank
         base = None if self.anchor is None else self.anchor.rehearsed.of(self.anchor.rehearsed.users())
         self.adaptation = OnlineAdaptation(
             model,
             self.processor,
             settings,
             base=base,
-            fisher=None if self.anchor is None else self.anchor.fisher,
+            fisher=self.anchor.fisher if known else None,
             seed=seed,
             progress=progress,
         )
-        if fresh:
+        if self.anchor is not None and not known:  # of other weights, or none yet
             if self.adaptation.fisher is None:
-                self.anchor.fisher = diagonal_fisher(
+                self.adaptation.fisher = diagonal_fisher(
                     self.adaptation.model, self.processor, base, self.adaptation.weights, seed, progress=progress
                 )
-                self.adaptation.fisher = self.anchor.fisher
-            else:
-                self.anchor.fisher = self.adaptation.fisher
+            self.anchor.fisher, self.anchor.settings = self.adaptation.fisher, vars(settings)
             self.anchor.guard_ndcg = self._guard() or 0.0
             self.anchor.save(self.folder)
         if self.version.name != BASE:
@@ -163,7 +162,8 @@ class OnlineLearner:
     def _settings(self, given: LearningSettings | None) -> LearningSettings:
         saved = self.version.facts.get("settings")
         before = LearningSettings(**saved) if saved else None
-        settings = given or before or LearningSettings()
+        first = None if self.anchor is None or not self.anchor.settings else LearningSettings(**self.anchor.settings)
+        settings = given or before or first or LearningSettings()
         if settings.rank < 1:
             raise ValueError(f"rank is {settings.rank}, expected at least 1: a version is an adapter on the model.")
         if before is not None and settings.rank != before.rank:

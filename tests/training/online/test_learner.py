@@ -11,7 +11,7 @@ from llm4rec.training.online.feedback_log import FeedbackLog
 from llm4rec.training.online.learner import CONSUMER, OnlineLearner
 from llm4rec.training.online.learning_settings import LearningSettings
 from llm4rec.training.online.published import LiveRecommender, load_version
-from llm4rec.training.online.versions import LearnerBusyError
+from llm4rec.training.online.versions import LearnerBusyError, VersionStore
 from llm4rec.training.train import train
 
 SETTINGS = LearningSettings(rank=2, learning_rate=3e-3, events_per_step=8, replay=4, ewc=1.0, average=5)
@@ -221,6 +221,31 @@ def test_the_data_is_needed_once(model, log, shop, events):
         assert learner.anchor is not None
         assert learner.adaptation.settings == SETTINGS
         assert learner.learn().learned == 8
+
+
+def test_the_first_settings_hold_even_if_nothing_was_published(model, log, shop, events):
+    with OnlineLearner(model, log, SETTINGS, shop, **ALWAYS):
+        pass
+    log.append(events(8))
+    with OnlineLearner(model, log, **ALWAYS) as learner:
+        assert learner.adaptation.settings == SETTINGS
+        assert learner.learn().learned == 8
+
+
+def test_another_rank_from_the_base_on_gets_a_fisher_information_of_its_own(model, log, shop, events):
+    log.append(events(8))
+    learn(model, log, shop)
+    VersionStore(model).restore("base", sequence=8)
+    log.append(events(8, 8))
+    with OnlineLearner(model, log, LearningSettings(rank=3, ewc=1.0), **ALWAYS) as learner:
+        assert learner.learn().learned == 8
+
+
+def test_another_rank_than_the_current_version_is_refused(model, log, shop, events):
+    log.append(events(8))
+    learn(model, log, shop)
+    with pytest.raises(ValueError, match="has rank 2.*rollback MODEL base"):
+        OnlineLearner(model, log, LearningSettings(rank=3), **ALWAYS)
 
 
 def test_two_learners_of_one_model_are_refused(model, log, shop):
