@@ -38,6 +38,7 @@ class DataSet:
 DATA_SETS = {
     "amazon-beauty": DataSet("sequences", "amazon-beauty", "category_paths_json"),
     "ml-latest-small": DataSet("movielens", "movielens", "genres"),
+    "ml-100k": DataSet("movielens", "movielens", "genres", "gender"),
     "ml-1m": DataSet("movielens", "movielens-1m", "genres", "gender"),
     "world": DataSet(None, "quickstart", "category", "group"),
 }

@@ -26,15 +26,19 @@ from ..run_folder import check_same_recipe, last_checkpoint
 from ..train import CHECKPOINTS, REPORT_FILE, train, with_absolute_paths
 from .outputs import write_plot, write_table
 
+PLAIN: dict[str, Any] = {"replay": 0, "ewc": 0.0, "average": 0.0, "remember": False}
+"""Gradients of the new events and nothing else."""
+
 METHODS: dict[str, LearningSettings] = {
-    "frozen": LearningSettings(replay=0, remember=False),
-    "finetune": LearningSettings(rank=0, learning_rate=1e-4, replay=0, remember=False),
-    "ewc": LearningSettings(learning_rate=1e-4, replay=0, ewc=1000.0, remember=False),
-    "proximal": LearningSettings(learning_rate=1e-4, replay=0, proximal=100.0, remember=False),
-    "replay": LearningSettings(learning_rate=1e-4, replay=16, remember=False),
-    "online": LearningSettings(learning_rate=1e-4, replay=16, ewc=100.0, average=50.0),
+    "frozen": LearningSettings(**PLAIN),
+    "finetune": LearningSettings(**{**PLAIN, "rank": 0}),
+    "ewc": LearningSettings(**{**PLAIN, "ewc": 100.0}),
+    "proximal": LearningSettings(**{**PLAIN, "proximal": 100.0}),
+    "replay": LearningSettings(**{**PLAIN, "replay": 16}),
+    "online": LearningSettings(),
 }
-"""Name to settings. `frozen` learns nothing; `finetune` moves all weights and holds nothing back."""
+"""Name to settings. `frozen` learns nothing; `finetune` moves all weights and holds nothing back; `online` is what
+`llm4rec learn` does by default, the memory included."""
 
 HELD_OUT = 0.1
 

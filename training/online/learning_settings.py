@@ -29,13 +29,13 @@ class LearningSettings:
     """
 
     rank: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-5
     events_per_step: int = 64
-    replay: int = 32
+    replay: int = 16
     replay_weight: float = 1.0
-    ewc: float = 0.0
+    ewc: float = 100.0
     proximal: float = 0.0
-    average: float = 0.0
+    average: float = 50.0
     max_grad_norm: float = 1.0
     max_weight: float = 10.0
     remember: bool = True

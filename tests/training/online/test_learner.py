@@ -128,7 +128,7 @@ def test_a_position_that_is_behind_the_version_is_mended(model, log, shop, event
 def test_an_update_that_forgets_too_much_is_not_published(model, log, shop, events):
     log.append(events(56))
     said = []
-    settings = LearningSettings(rank=2, learning_rate=0.3, events_per_step=8, replay=0)
+    settings = LearningSettings(rank=2, learning_rate=0.3, events_per_step=8, replay=0, average=0)
     with OnlineLearner(model, log, settings, shop, forgetting_limit=0.0, say=said.append) as learner:
         weights = {name: weight.clone() for name, weight in learner.adaptation.weights.items()}
         learner.anchor.guard_ndcg = 2.0  # nothing is good enough
@@ -244,7 +244,7 @@ def test_another_rank_from_the_base_on_gets_a_fisher_information_of_its_own(mode
 def test_another_rank_than_the_current_version_is_refused(model, log, shop, events):
     log.append(events(8))
     learn(model, log, shop)
-    with pytest.raises(ValueError, match="has rank 2.*rollback MODEL base"):
+    with pytest.raises(ValueError, match=r"has rank 2.*rollback MODEL base"):
         OnlineLearner(model, log, LearningSettings(rank=3), **ALWAYS)
 
 
@@ -260,7 +260,7 @@ def test_elastic_weight_consolidation_holds_what_the_base_needs(model, shop):
     base = shop.interactions
     for strength in (0.0, 1e6):
         recommender, processor = load_recommender(model)
-        settings = LearningSettings(rank=2, learning_rate=3e-3, replay=0, ewc=strength)
+        settings = LearningSettings(rank=2, learning_rate=3e-3, replay=0, ewc=strength, average=0)
         learner = OnlineAdaptation(recommender, processor, settings, base=base)
         if not strength:
             learner.fisher = OnlineAdaptation(
