@@ -32,7 +32,7 @@ RECIPES = {
     ),
 }
 """Recipe, what is changed in it, order of the stream, and the share of events that are asked for."""
-SETTINGS: dict[str, list[str]] = {"ml-100k": [], "ml-1m": []}
+SETTINGS: dict[str, list[str]] = {"ml-100k": [], "ml-1m": ["learning_rate=1e-4", "events_per_step=256"]}
 
 
 def main() -> None:
