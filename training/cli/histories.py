@@ -59,8 +59,13 @@ def asked_model(
     """
     from ...modeling_llm4rec import TitleSearch
     from ..load import load_recommender
+    from ..online.published import load_version
 
-    recommender, processor = load_recommender(name, retrieval, revision)
+    if revision is None and Path(name).expanduser().is_dir():  # where feedback was learned, its current version
+        found = load_version(Path(name).expanduser(), retrieval=retrieval)
+        recommender, processor = found.model, found.processor
+    else:
+        recommender, processor = load_recommender(name, retrieval, revision)
     titles = TitleSearch(processor.catalog)
     events = events_of(history, user, data, titles)
     batch = processor(**{name: [values] for name, values in events.items()}, return_tensors="pt")

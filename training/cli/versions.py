@@ -20,6 +20,10 @@ def command(
     plot: Annotated[
         Path | None, typer.Option(help="Folder for `monitor.json`, `.csv`, `.png` and `.svg`: gain and forgetting.")
     ] = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Write a version as a model folder that stands alone, to serve or push it.")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="The version to export. Default: the current one.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the published versions of a model that learns online, and watch what they forget."""
@@ -53,6 +57,11 @@ def command(
     if plot is not None:
         write_monitor(plot, rows)
         console.say(f"Written to {plot}.")
+    if export is not None:
+        from ..online.published import export_version
+
+        name = export_version(folder, export, version)
+        console.say(f"Version {name} is the model {quoted(export)}.")
     if len(versions) > 1:
         console.say(f"Back to one of them: llm4rec rollback {quoted(folder)} VERSION")
     console.result({"current": current, "versions": [asdict(version) for version in versions], "warnings": warnings})

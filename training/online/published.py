@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor, RetrievalMemory
 from ...modeling_llm4rec.memory import FOLDER as MEMORY
 from ..adapters import merged
-from ..load import load_recommender
+from ..data.prepared import new_folder
+from ..load import RECIPE_FILE, load_recommender
 from .versions import BASE, VersionStore
 
 ADAPTER = "adapter"
@@ -71,6 +73,23 @@ def attach_version_memory(model: LLM4RecForCausalLM, folder: Path) -> None:
     model.attach_memory(RetrievalMemory.load(model.config.retrieval, find))
 
 
+def export_version(folder: str | Path, output: str | Path, version: str | None = None) -> str:
+    """Write a version as a model folder that stands alone; its name.
+
+    Raises:
+        FileExistsError: if `output` is there already.
+        VersionError: if the version is not there or damaged.
+    """
+    snapshot = load_version(folder, version)
+    with new_folder(output) as partial:
+        snapshot.model.save_pretrained(partial)
+        snapshot.processor.save_pretrained(partial)
+        recipe = Path(folder) / RECIPE_FILE
+        if recipe.is_file():
+            shutil.copy(recipe, partial)
+    return snapshot.version
+
+
 class LiveRecommender:
     """What a server asks: always the current version, swapped between two requests, never half of one.
 
@@ -106,4 +125,4 @@ class LiveRecommender:
     """Why the newest version is not served; `None` if it is."""
 
 
-__all__ = ["LiveRecommender", "Snapshot", "load_version"]
+__all__ = ["LiveRecommender", "Snapshot", "export_version", "load_version"]

@@ -290,6 +290,27 @@ def test_learn_versions_and_rollback_from_the_command_line(run, refused, model, 
     assert "000099" in refused("rollback", model, "000099")
 
 
+def test_recommend_speaks_for_the_current_version_and_an_export_stands_alone(run, model, log, shop, events, tmp_path):
+    log.append(events(56))
+    learn(model, log, shop)
+    history = shop.items["item_id"][5]
+    asked = json.loads(run("recommend", model, "--history", history, "--json").out)
+    assert run("versions", model, "--export", tmp_path / "alone").code == 0
+    assert json.loads(run("recommend", tmp_path / "alone", "--history", history, "--json").out) == asked
+    run("rollback", model, "base")
+    assert json.loads(run("recommend", model, "--history", history, "--json").out) != asked
+
+
+def test_feedback_and_versions_are_not_uploaded(model, log, shop, events):
+    from llm4rec.training.hub.upload_plan import plan_upload
+
+    (model / "online").mkdir(exist_ok=True)
+    (model / "online" / "feedback.db").write_bytes(b"people")
+    plan = plan_upload(model)
+    assert not any("online" in file.path for file in plan.files)
+    assert [left.path for left in plan.left_out if "learned" in left.reason] == ["online/"]
+
+
 def test_a_feedback_file_with_a_bad_line_says_where(run, model, shop, tmp_path):
     file = tmp_path / "events.jsonl"
     good = {"user_id": "u", "item_id": shop.items["item_id"][0], "kind": "buy", "time": 1}
