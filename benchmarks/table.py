@@ -17,6 +17,7 @@ from llm4rec.benchmarks.debiasing_tables import debiasing_sections
 from llm4rec.benchmarks.explanation_tables import explanation_section
 from llm4rec.benchmarks.figures import FIGURES, accuracy_figure
 from llm4rec.benchmarks.markdown import markdown_table, spread
+from llm4rec.benchmarks.online_tables import online_section
 from llm4rec.benchmarks.speed.tables import speed_sections
 
 HERE = Path(__file__).parent
@@ -177,6 +178,8 @@ def document(results: Path, figures: Path) -> str:
     lines += debiasing_sections(results, FIGURES.name)
     explanations = explanation_section(results)
     lines += ["## Explanations", "", *explanations, ""] if explanations else []
+    online = online_section(results, FIGURES.name)
+    lines += ["## Online learning", "", *online] if online else []
     sections = speed_sections(results)
     if sections:
         lines += ["## Speed and memory", ""]
