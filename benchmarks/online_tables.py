@@ -18,11 +18,11 @@ METRICS = (
     "backward_transfer",
 )
 NOTES = (
-    "The last fifth of each data set comes as a stream to a model that was trained on the rest; each event is asked for, "
-    "then learned. A tenth of the stream's events is learned by nobody: accuracy on them, block by block, gives what is "
-    "learned, retained and forgotten (definitions in `training/evaluation/continual.py`). All methods start from the "
-    "same base of their seed, with its memory if it has one; only `online` goes on filling it. NDCG@10, seen items "
-    "filtered; mean ± standard deviation over seeds."
+    "The last fifth of each data set comes as a stream to a model that was trained on the rest; each event is asked "
+    "for, then learned. A tenth of the stream's events is learned by nobody: accuracy on them, block by block, gives "
+    "what is learned, retained and forgotten (definitions in `training/evaluation/continual.py`). All methods start "
+    "from the same base of their seed, with its memory if it has one; only `online` goes on filling it. NDCG@10, seen "
+    "items filtered; mean ± standard deviation over seeds."
 )
 
 
