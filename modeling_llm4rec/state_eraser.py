@@ -74,9 +74,12 @@ class StateEraser(nn.Module):
     @torch.no_grad()
     def _follow(self, states: torch.Tensor, labels: torch.Tensor) -> None:
         known = (labels >= 0).all(-1)
-        if not known.any():
-            return
-        both = torch.cat([states[known].detach().float(), self._indicators(labels[known])], dim=1)
+        if known.any():
+            with torch.autocast(states.device.type, enabled=False):  # moments are kept in single precision
+                self._learn(states[known], labels[known])
+
+    def _learn(self, states: torch.Tensor, labels: torch.Tensor) -> None:
+        both = torch.cat([states.detach().float(), self._indicators(labels)], dim=1)
         self.first.lerp_(both.mean(dim=0), 1 - MEMORY)
         self.second.lerp_(both.T @ both / len(both), 1 - MEMORY)
         self.share.lerp_(torch.ones_like(self.share), 1 - MEMORY)

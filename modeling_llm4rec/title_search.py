@@ -184,7 +184,7 @@ class TitleSearch:
     def _error(self, text: str, what: str, suggestions: list[int]) -> TitleNotFoundError:
         named = "; ".join(f"{_quoted(self.catalog.title(i))} ({self.catalog.item_ids[i]})" for i in suggestions[:5])
         nearest = f" Nearest: {named}." if named else ""
-        if not named or len(text.split()) == 1:  # it may have been meant for an id
+        if len(text.split()) == 1:  # it may have been meant for an id
             nearest = f" Nearest ids: {', '.join(self.catalog.nearest(text[:MAX_CHARACTERS]))}.{nearest}"
         return TitleNotFoundError(f"{what}.{nearest} Pass an item's id or its full title.", text, suggestions)
 

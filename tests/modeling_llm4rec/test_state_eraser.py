@@ -149,6 +149,14 @@ def test_half_precision_states_stay_in_half_precision(dtype):
     assert eraser.reads.dtype == torch.float32
 
 
+def test_it_is_fitted_in_single_precision_where_the_training_around_it_is_not():
+    labels = random_labels(2)
+    states = telling_states(labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = fitted(states, labels, 2)
+    torch.testing.assert_close(under_autocast.reads, fitted(states, labels, 2).reads)
+
+
 def test_a_models_states_and_recommendations_go_through_its_eraser(fair):
     model, batch = fair
     labels = torch.tensor([[0], [1]] * 4)
