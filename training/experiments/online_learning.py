@@ -41,6 +41,8 @@ METHODS: dict[str, LearningSettings] = {
 `llm4rec learn` does by default, the memory included."""
 
 HELD_OUT = 0.1
+METHOD_FOLDER = "methods"
+"""Of the output: what each method did, written as soon as it has ended."""
 
 
 def online_experiment(
@@ -62,7 +64,8 @@ def online_experiment(
     Args:
         data: prepared data.
         recipe: of the base model; its seed is that of the run.
-        output: folder for `online.csv`, `.json`, `.png` and `.svg`, and the base model in `base/`.
+        output: folder for `online.csv`, `.json`, `.png` and `.svg`, every method by itself in `methods/`, and the
+            base model in `base/`.
         methods: by name.
         order, share: of the stream, see :func:`event_stream`.
         blocks: of the stream.
@@ -85,7 +88,6 @@ def online_experiment(
     base = base_model(data, stream, recipe, output / "base", say, progress)
     rows, results = [], {}
     for name, settings in methods.items():
-        known = output / f"{name}.json"
         model, processor = load_recommender(base)
         learner = OnlineAdaptation(
             model,
@@ -102,7 +104,9 @@ def online_experiment(
         results[name] = result
         row = {"method": name, **result.metrics, **vars(settings)}
         rows.append(row)
-        known.write_text(json.dumps({**as_record(result), "settings": vars(settings)}, indent=2) + "\n")
+        record = json.dumps({**as_record(result), "settings": vars(settings)}, indent=2)
+        (output / METHOD_FOLDER).mkdir(exist_ok=True)
+        (output / METHOD_FOLDER / f"{name}.json").write_text(record + "\n", encoding="utf-8")
         say("  " + ", ".join(f"{metric} {value:.4f}" for metric, value in result.metrics.items()))
     summary = {
         "experiment": "online",
