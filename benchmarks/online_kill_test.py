@@ -39,8 +39,8 @@ from llm4rec.training.simulation.world import World, WorldConfig
 from llm4rec.training.train import train
 
 SETTINGS = LearningSettings(rank=2, learning_rate=1e-4, events_per_step=16, replay=4, ewc=1.0)
-OPTIONS = {"publish_every": 32, "forgetting_limit": 10.0, "say": lambda line: None}
-MOST_SECONDS = 3.0
+OPTIONS = {"publish_every": 32, "forgetting_limit": 10.0, "keep": 10**6, "say": lambda line: None}
+MOST_SECONDS = 2.0
 """Longest life of a process after it has begun to learn."""
 
 
@@ -79,7 +79,7 @@ def run(work: Path, kills: int, seed: int) -> dict[str, float]:
     with FeedbackLog(work / "feedback.db") as log, OnlineLearner(work / "model", log, SETTINGS, shop, **OPTIONS):
         pass
     shutil.copytree(work / "model", work / "undisturbed")
-    store, draws, unloadable = VersionStore(work / "model", keep=10**6), random.Random(seed), 0
+    store, draws, unloadable = VersionStore(work / "model"), random.Random(seed), 0
     for number in range(kills):
         (work / "ready").unlink(missing_ok=True)
         process = subprocess.Popen([sys.executable, __file__, "--child", str(number), "--work", str(work)])

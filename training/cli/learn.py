@@ -28,6 +28,9 @@ def command(
         Path | None,
         typer.Option(help="Prepared data that the model was trained on; once, for rehearsal, EWC and the guard."),
     ] = None,
+    items: Annotated[
+        Path | None, typer.Option(help="Table of new items (Parquet, JSON Lines, CSV) that the feedback is about.")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of the micro-steps.")] = None,
     ewc: Annotated[float | None, typer.Option(help="λ of elastic weight consolidation.")] = None,
     replay: Annotated[int | None, typer.Option(help="Base histories rehearsed a step.")] = None,
@@ -40,7 +43,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Learn from feedback: durable log, memory at once, micro-steps on an adapter, guard, then a new version."""
-    if (follow is None) == (feedback is None and log is None):
+    if (follow is None) == (feedback is None and log is None and items is None):
         raise typer.BadParameter("Give events with --feedback FILE, a log with --log DB, or one to --follow DB.")
     console = Console(as_json)
     quiet_libraries()
@@ -54,6 +57,7 @@ def command(
     from ..online.feedback_rules import FeedbackRules
     from ..online.learner import OnlineLearner
     from ..online.learning_settings import LearningSettings
+    from ..online.new_items import items_of, read_items
     from ..online.versions import ONLINE, VersionStore
 
     folder = check_model_folder(model)
@@ -66,7 +70,14 @@ def command(
     path = follow or log or folder / ONLINE / "feedback.db"
     if follow is None:
         path.parent.mkdir(parents=True, exist_ok=True)
-    rules = FeedbackRules(known_items=LLM4RecProcessor.from_pretrained(folder).catalog)
+    catalog = LLM4RecProcessor.from_pretrained(folder).catalog
+    store = VersionStore(folder)
+    rows = [] if items is None else read_items(items)
+    known_rows = [*items_of(store.path(store.current()[0].name)), *rows]
+    new_rows = {row["item_id"]: row for row in known_rows if row["item_id"] not in catalog}
+    if new_rows:
+        catalog.append(list(new_rows.values()))
+    rules = FeedbackRules(known_items=catalog)
     with FeedbackLog(path, rules, create=follow is None) as events:
         taken = None
         if feedback is not None:
@@ -77,6 +88,8 @@ def command(
         with OnlineLearner(
             folder, events, settings, known, say=console.say, progress=console.shows_progress, **options
         ) as learner:
+            if rows:
+                console.say(f"{learner.add_items(rows):,} new items.")
             report = learner.learn()
             console.say(
                 f"{report.learned:,} of {report.events:,} new events learned in {report.seconds:.1f} s; version "

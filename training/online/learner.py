@@ -30,6 +30,7 @@ from .anchor import Anchor
 from .feedback_log import FeedbackLog, LoggedEvent
 from .fisher import diagonal_fisher
 from .learning_settings import LearningSettings
+from .new_items import Row, add_items, items_of, save_items
 from .published import ADAPTER, attach_version_memory
 from .user_histories import UserHistories
 from .versions import BASE, Version, VersionStore
@@ -73,6 +74,7 @@ class OnlineLearner:
             learner does without the three, and pulls to the version published last instead.
         publish_every: events after which a version is published.
         forgetting_limit: share of the guard's NDCG@10 that an update may cost; one that costs more is not published.
+        keep: published versions that stay.
         seed: of what is drawn.
         say: told what happens.
         progress: show progress bars.
@@ -92,13 +94,14 @@ class OnlineLearner:
         *,
         publish_every: int = 1024,
         forgetting_limit: float = 0.05,
+        keep: int = 20,
         seed: int = 0,
         say: Callable[[str], None] = print,
         progress: bool = False,
     ):
         self.folder, self.log, self.say = Path(folder), log, say
         self.publish_every, self.forgetting_limit = publish_every, forgetting_limit
-        self.store = VersionStore(folder)
+        self.store = VersionStore(folder, keep)
         with ExitStack() as held:
             held.enter_context(self.store.lock())
             self._open(settings, data, seed, progress)
@@ -115,6 +118,9 @@ class OnlineLearner:
         fresh = self.anchor is None and data is not None
         if fresh:
             check_same_catalog(self.processor, data)
+        self.new_items = items_of(path) if self.version.name != BASE else []
+        add_items(model, self.processor, self.new_items)
+        if fresh:
             recipe = recipe_of(self.folder)
             self.anchor = Anchor.of(data, split_of(data, recipe), self.processor, seed)
         settings = self._settings(settings)
@@ -158,6 +164,7 @@ class OnlineLearner:
         if self.log.position(CONSUMER).sequence < self.sequence:
             self.log.record_position(CONSUMER, self.sequence, self.version.name)
         self._good = self._state()
+        self._unpublished_items = False
 
     def _settings(self, given: LearningSettings | None) -> LearningSettings:
         saved = self.version.facts.get("settings")
@@ -178,6 +185,26 @@ class OnlineLearner:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def add_items(self, rows: list[Row]) -> int:
+        """Items that feedback may be about from now on; versions published from now on carry them.
+
+        Args:
+            rows: of items, with `item_id` and what the model reads; those that are known are passed over.
+
+        Returns:
+            how many were new.
+
+        Raises:
+            ValueError: if an item has nothing that the model can read; then none is added.
+        """
+        new = [row for row in rows if row["item_id"] not in self.processor.catalog]
+        add_items(self.adaptation.recommender, self.processor, new)
+        self.new_items += new
+        for histories in (self.histories, *((self.anchor.rehearsed, self.anchor.known) if self.anchor else ())):
+            histories.num_items = len(self.processor.catalog)
+        self._unpublished_items = bool(new) or self._unpublished_items
+        return len(new)
 
     def close(self) -> None:
         """Let other processes learn."""
@@ -208,7 +235,7 @@ class OnlineLearner:
                 published.append(self.version.name)
                 events, learned = events + waiting, learned + waiting_learned
                 waiting, waiting_learned, losses, asked = 0, 0, [], []
-        if waiting:
+        if waiting or self._unpublished_items:
             rejected += self._publish(waiting, waiting_learned, losses, asked)
             published.append(self.version.name)
             events, learned = events + waiting, learned + waiting_learned
@@ -301,7 +328,7 @@ class OnlineLearner:
         }
         self.version = self.store.publish(self._write, self.sequence, self.version.name, events, facts)
         self.adaptation.mark_published()
-        self._good = self._state()
+        self._good, self._unpublished_items = self._state(), False
         self.log.record_position(CONSUMER, self.sequence, self.version.name, rollback=True)
         self.say(describe(self.version))
         return int(rejected)
@@ -314,6 +341,7 @@ class OnlineLearner:
                 model.memory.probe = {"input_ids": probe, "states": model._probe_states(probe).float().cpu()}
                 model.memory.save(folder)
                 model.memory.probe = {}
+        save_items(folder, self.new_items)
         save_file({name: values.contiguous() for name, values in self._state().items()}, folder / OPTIMIZER_FILE)
 
     def _state(self) -> dict[str, torch.Tensor]:

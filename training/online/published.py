@@ -12,6 +12,7 @@ from ...modeling_llm4rec.memory import FOLDER as MEMORY
 from ..adapters import merged
 from ..data.prepared import new_folder
 from ..load import RECIPE_FILE, load_recommender
+from .new_items import add_items, items_of
 from .versions import BASE, VersionStore
 
 ADAPTER = "adapter"
@@ -50,6 +51,7 @@ def load_version(folder: str | Path, version: str | None = None, retrieval: bool
     path = store.path(name)
     has_memory = (path / MEMORY).is_dir()
     model, processor = load_recommender(folder, retrieval and not has_memory)
+    add_items(model, processor, items_of(path))
     model = merged(with_adapter(model, path / ADAPTER)).eval()
     if has_memory and retrieval:
         attach_version_memory(model, path)

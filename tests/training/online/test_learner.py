@@ -290,6 +290,35 @@ def test_learn_versions_and_rollback_from_the_command_line(run, refused, model, 
     assert "000099" in refused("rollback", model, "000099")
 
 
+def test_new_items_are_learned_about_and_recommended_by_readers(run, model, shop, tmp_path):
+    row = {**shop.items.to_dicts()[0], "item_id": "brand-new", "title": "A new thing"}
+    (tmp_path / "items.jsonl").write_text(json.dumps(row))
+    ids = shop.items["item_id"].to_list()
+    events = [
+        {
+            "event_id": f"e{n}",
+            "user_id": f"u{n // 2}",
+            "item_id": ("brand-new", ids[5])[(n + 1) % 2],
+            "kind": "buy",
+            "time": n,
+        }
+        for n in range(40)
+    ]
+    file = tmp_path / "events.jsonl"
+    file.write_text("\n".join(map(json.dumps, events)))
+    assert "20 refused" in run("learn", model, "--feedback", file, "--data", shop.folder).out
+    result = run("learn", model, "--feedback", file, "--items", tmp_path / "items.jsonl", "--learning-rate", 1e-3)
+    assert (result.code, "1 new items" in result.out) == (0, True), result.err
+    snapshot = load_version(model)
+    assert "brand-new" in snapshot.processor.catalog
+    index = snapshot.processor.catalog.index("brand-new")
+    assert scores(snapshot, [ids[5]]).argsort(descending=True).tolist().index(index) < 10
+    again = run("learn", model, "--feedback", file, "--json")
+    assert json.loads(again.out)["events"] == 0
+    run("rollback", model, "base")
+    assert "brand-new" not in load_version(model).processor.catalog
+
+
 def test_recommend_speaks_for_the_current_version_and_an_export_stands_alone(run, model, log, shop, events, tmp_path):
     log.append(events(56))
     learn(model, log, shop)
