@@ -22,6 +22,8 @@ def theme() -> Any:
         body_text_color_subdued_dark="#a3b1c6",
         block_info_text_color="#55627a",
         block_info_text_color_dark="#a3b1c6",
+        block_title_text_color="#334155",
+        block_title_text_color_dark="#cbd5e1",
         block_label_text_color="#334155",
         block_label_text_color_dark="#cbd5e1",
         input_border_width="1px",
@@ -81,7 +83,7 @@ CSS = """
   background: color-mix(in srgb, var(--body-text-color) 8%, transparent); }
 .ours .chip.quiet { background: none; border: 1px solid var(--border-color-primary);
   color: var(--body-text-color-subdued); }
-.ours p.reason { margin: 14px 0 10px !important; }
+.ours p.reason { margin: 0 !important; padding: 10px 0 8px; }
 .ours .bars li { display: grid; grid-template-columns: minmax(0, 1fr) minmax(60px, 34%) 56px; gap: 10px;
   align-items: center; font-size: .86rem; padding: 2px 0; }
 .bars .what { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -122,11 +124,13 @@ CSS = """
 .box { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
   border-radius: 12px; padding: 14px 16px !important; gap: 10px !important; }
 .ours h2 { font-size: .98rem !important; font-weight: 650 !important; margin: 0 !important; }
-.box .block { border: 0 !important; background: none !important; padding: 0 !important; box-shadow: none !important; }
+.box .block { border: 0 !important; background: none !important; padding: 0 !important; box-shadow: none !important;
+  overflow: visible !important; }
 .box .form { border: 0 !important; background: none !important; gap: 14px !important; overflow: visible !important;
   box-shadow: none !important; }
 .act svg { width: 17px; height: 17px; display: block; margin: auto; }
-footer { opacity: .8; }
+.tab-container button.selected { color: #0f766e !important; }
+.dark .tab-container button.selected { color: #2dd4bf !important; }
 @media (max-width: 640px) {
   .tab-wrapper button { padding-inline: 7px !important; font-size: .86rem !important; }
   .gradio-container .main, .gradio-container .main > .wrap { padding-inline: 4px !important; }

@@ -11,7 +11,7 @@ from .handlers import PAGE, guarded
 from .limits import LONGEST_TITLE
 from .markup import escaped, nothing
 from .service import Field, Service
-from .visitor import Visitor
+from .visitor import MOST_ADDED, Visitor
 
 EMPTY = nothing(
     "Nothing added yet", "Describe an item. It is in your catalog at once, without training, and nobody else sees it."
@@ -36,7 +36,7 @@ def new_item_tab(service: Service, visitor: gr.State, wish: list[Any]) -> None:
         told = service.why_not(visitor, item_id, service.wish(10, popularity, 0.0, style, language))
         note = (
             f"<p>Added for you alone. Search for “{escaped(values['title'])}” in the first tab to choose it; "
-            f"{len(visitor.added)} of your items are in your catalog until you close the page.</p>"
+            f"it stays in your catalog until you close the page ({len(visitor.added)} of {MOST_ADDED} that you may add).</p>"
         )
         return visitor, note + answer_card(told)
 

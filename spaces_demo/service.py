@@ -36,6 +36,8 @@ from .why_not import Answer, why_not
 
 POPULARITY = (-2.0, 3.0)
 FOUND = 8
+UNASKED = 4
+"""Items that an empty search gives."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Service:
     # --- Items -------------------------------------------------------------------------------------------------------
 
     def search(self, visitor: Visitor, text: str, k: int = FOUND) -> list[dict[str, Any]]:
-        """Items whose title is like a text, the visitor's own first; an empty text gives some items of the catalog.
+        """Items whose title is like a text, the visitor's own first; an empty text gives a few of the catalog.
 
         Returns:
             rows of the catalog.
@@ -102,8 +104,8 @@ class Service:
         snapshot = self.snapshot(visitor)
         catalog, text = snapshot.processor.catalog, one_line(text, LONGEST_QUERY)
         if not text:
-            step = max(1, len(catalog) // k)
-            return [catalog.row(index) for index in range(0, len(catalog), step)][:k]
+            step = max(1, len(catalog) // UNASKED)
+            return [catalog.row(index) for index in range(0, len(catalog), step)][:UNASKED]
         found: list[int] = []
         if visitor.added:
             first = len(catalog) - len(visitor.added)

@@ -6,24 +6,8 @@ import urllib.request
 import gradio_client
 import pytest
 from gradio_client.exceptions import AppError
-from llm4rec.spaces_demo.feedback import FixedRecommender
-from llm4rec.spaces_demo.interface import build, serve
-from llm4rec.spaces_demo.service import Service
-from llm4rec.spaces_demo.settings import Settings
+from llm4rec.spaces_demo.interface import serve
 from llm4rec.training.online.feedback_log import FeedbackLog
-
-
-@pytest.fixture(scope="module")
-def app(served, tmp_path_factory):
-    """A running Space: its URL and its service."""
-    folder = tmp_path_factory.mktemp("space")
-    settings = Settings(feedback_log=folder / "feedback.sqlite", study=folder / "study.jsonl")
-    service = Service(settings, FixedRecommender(served[0]), served[1])
-    page = build(service)
-    _, url, _ = serve(page, prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
-    yield url, service
-    page.close(verbose=False)
-    service.close()
 
 
 @pytest.fixture(scope="module")

@@ -193,6 +193,6 @@ def test_a_version_that_was_published_is_served_at_the_next_request(service, vis
 
 
 def test_empty_and_strange_searches_find_no_harm(service, visitor):
-    assert len(service.search(visitor, "")) == 8
+    assert len(service.search(visitor, "")) == 4
     assert service.search(visitor, "\x00\u202e" + "§" * 5000) == []
     assert "lantern" in service.search(visitor, "lantern")[0]["title"]
