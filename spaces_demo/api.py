@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from .feedback import DISLIKE, LIKE
-from .handlers import QUEUE, address_of, refusals_shown
+from .handlers import QUEUE, QUICK, address_of, refusals_shown
 from .markup import one_line
 from .recommending import recommend
 from .service import FOUND, Service
@@ -18,6 +18,7 @@ from .visitor import Visitor
 from .why_not import why_not
 
 MOST_HIDDEN = 200
+WITHOUT_MODEL = ("search_items", "give_feedback")
 
 
 def add_endpoints(service: Service) -> None:
@@ -97,8 +98,11 @@ def add_endpoints(service: Service) -> None:
                 raise ValueError(f"item is {type(item).__name__}, expected names of fields with values.")
             visitor = Visitor()
             visitor.history = service.history_of(history, service.feedback.current())
-            item_id = service.add_item(visitor, item)
-            answer = service.why_not(visitor, item_id, service.wish(10))
+            try:
+                item_id = service.add_item(visitor, item)
+                answer = service.why_not(visitor, item_id, service.wish(10))
+            finally:
+                service.forget(visitor)
             return {**answer.record, "explanation": answer.text}
 
     def give_feedback(request: gr.Request, item_id: str, liked: bool) -> str:
@@ -122,7 +126,7 @@ def add_endpoints(service: Service) -> None:
         "give_feedback": give_feedback,
     }
     for name, endpoint in named.items():
-        gr.api(endpoint, api_name=name, **QUEUE)
+        gr.api(endpoint, api_name=name, **(QUICK if name in WITHOUT_MODEL else QUEUE))
 
 
 def _hidden(given: Any) -> list[str]:

@@ -16,8 +16,12 @@ from .markup import escaped
 from .service import Service
 from .visitor import Visitor
 
-QUEUE: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "model"}
-"""Requests that use the model run two at a time, whichever tab they come from."""
+QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"}
+"""Requests that use the model run one after the other, whichever tab they come from: each is many small operations of
+Python, and two at a time take longer than one after the other."""
+
+QUICK: dict[str, Any] = {"concurrency_limit": 4, "concurrency_id": "quick"}
+"""Requests that do not use it do not wait for those that do."""
 
 PAGE: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", **QUEUE}
 """How events of the page run; programs have the named endpoints of `api.py`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import Any
 
 import gradio as gr
@@ -39,7 +40,8 @@ def build(service: Service) -> gr.Blocks:
     name = "a simulated outdoor shop" if snapshot.version == "default" else snapshot.version
     count = len(snapshot.processor.catalog)
     with gr.Blocks(title="LLM4Rec", analytics_enabled=False, fill_width=True) as page:
-        visitor, trial = (gr.State(None, time_to_live=SESSION_SECONDS) for _ in range(2))
+        visitor = gr.State(None, time_to_live=SESSION_SECONDS, delete_callback=service.forget)
+        trial = gr.State(None, time_to_live=SESSION_SECONDS)
         gr.HTML(
             f"<h1>LLM4Rec</h1><p>Recommendations that say why. {count:,} items of {escaped(name)}.</p>",
             elem_classes="ours intro",
@@ -58,6 +60,9 @@ def build(service: Service) -> gr.Blocks:
         first.tab.select(lists, inputs, outputs(first, visitor), **PAGE)
         study.select(opened, needed, changed, **PAGE)
         add_endpoints(service)
+    # Statistics that nobody reads are made from a table of all events, at every event.
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000")
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1000")
     page.queue(max_size=LONGEST_QUEUE)
     return page
 

@@ -36,7 +36,8 @@ def new_item_tab(service: Service, visitor: gr.State, wish: list[Any]) -> None:
         told = service.why_not(visitor, item_id, service.wish(10, popularity, 0.0, style, language))
         note = (
             f"<p>Added for you alone. Search for “{escaped(values['title'])}” in the first tab to choose it; "
-            f"it stays in your catalog until you close the page ({len(visitor.added)} of {MOST_ADDED} that you may add).</p>"
+            f"it stays in your catalog until you close the page ({len(visitor.added)} of {MOST_ADDED} that you "
+            "may add).</p>"
         )
         return visitor, note + answer_card(told)
 

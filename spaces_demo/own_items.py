@@ -74,10 +74,15 @@ class OwnItems:
                 self._views.move_to_end(name)
                 return self._views[name]
         made = with_items(shared, rows)
+        self.forget(key)
         with self._lock:
-            for stale in [known for known in self._views if known[2] == key]:
-                del self._views[stale]
             self._views[name] = made
             while len(self._views) > MOST_VIEWS:
                 self._views.popitem(last=False)
         return made
+
+    def forget(self, key: str) -> None:
+        """Let go of a visitor's model."""
+        with self._lock:
+            for name in [known for known in self._views if known[2] == key]:
+                del self._views[name]

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from .cards import cards
-from .handlers import PAGE, clicked, guarded
+from .handlers import PAGE, QUICK, clicked, guarded
 from .history_list import history_list, search_results
 from .limits import LONGEST_QUERY
 from .markup import CLICKS, escaped
@@ -100,7 +100,13 @@ def recommend_tab(service: Service, visitor: gr.State) -> RecommendTab:
             service.search(visitor, text or ""), visitor.history, bool((text or "").strip())
         )
 
-    search.change(guarded(service, find), [visitor, search], [visitor, results], trigger_mode="always_last", **PAGE)
+    search.change(
+        guarded(service, find),
+        [visitor, search],
+        [visitor, results],
+        trigger_mode="always_last",
+        **{**PAGE, **QUICK},
+    )
 
     def start_over(visitor: Visitor, *wish: Any) -> Any:
         visitor.start_with([])

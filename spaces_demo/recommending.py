@@ -78,13 +78,14 @@ def recommend(snapshot: Snapshot, history: list[str], hidden: list[str], wish: W
     model, processor = snapshot.model, snapshot.processor
     batch, options = model_inputs(snapshot, history, hidden, wish)
     diverse = wish.diversity > 0
-    out = model.recommend(**batch, k=wish.k * (CANDIDATES_PER_ITEM if diverse else 1), **options)
+    k = wish.k * (CANDIDATES_PER_ITEM if diverse else 1)
+    out = model.recommend(**batch, k=k, explain=not diverse, **options)
     context = out.retrieved
     if diverse:
         out = diversify(out, model.model.item_table().detach(), wish.k, wish.diversity)
+        out.explanations = model.explain(**batch, items=out.items, **options)
     if not (out.items >= 0).any():
         return RecommendedList()
-    out.explanations = model.explain(**batch, items=out.items, **options)
     records = processor.decode_explanations(out)
     items = [item for item in out.items[0].tolist() if item >= 0]
     return RecommendedList(

@@ -93,6 +93,11 @@ class Service:
         """The model as this visitor sees it: the shared one, with the items that the visitor added."""
         return self._own_items.snapshot(self.feedback.current(), visitor.key, visitor.added)
 
+    def forget(self, visitor: Visitor | None) -> None:
+        """Let go of what is kept for a visitor who has left; what was logged stays."""
+        if visitor is not None:
+            self._own_items.forget(visitor.key)
+
     # --- Items -------------------------------------------------------------------------------------------------------
 
     def search(self, visitor: Visitor, text: str, k: int = FOUND) -> list[dict[str, Any]]:

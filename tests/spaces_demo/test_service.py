@@ -196,3 +196,13 @@ def test_empty_and_strange_searches_find_no_harm(service, visitor):
     assert len(service.search(visitor, "")) == 4
     assert service.search(visitor, "\x00\u202e" + "§" * 5000) == []
     assert "lantern" in service.search(visitor, "lantern")[0]["title"]
+
+
+def test_of_a_visitor_who_left_no_model_is_kept(service, visitor):
+    service.add_item(visitor, TENT)
+    assert len(service._own_items._views) == 1
+    service.add_item(visitor, {**TENT, "title": "Another"})
+    assert len(service._own_items._views) == 1
+    service.forget(visitor)
+    service.forget(None)
+    assert not service._own_items._views
