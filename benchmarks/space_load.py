@@ -56,10 +56,9 @@ def main() -> None:
         command=" ".join(["python benchmarks/space_load.py", *changed]),
         seed=0,
         config={
-            "clients": args.clients, "load_seconds": args.seconds, "mean_pause_seconds": args.pause, "warm_up_seconds": WARM_UP,
-            "mix": MIX,
-            "model": "default checkpoint", "k": 10, "explained": True, "cores": os.cpu_count(),
-            "shared": "clients and Space run on the same cores",
+            "clients": args.clients, "load_seconds": args.seconds, "mean_pause_seconds": args.pause,
+            "warm_up_seconds": WARM_UP, "mix": MIX, "model": "default checkpoint", "k": 10, "explained": True,
+            "cores": os.cpu_count(), "shared": "clients and Space run on the same cores",
             "load_average_before": round(load, 1),
         },
     )  # fmt: skip

@@ -2,9 +2,11 @@
 
 The one place where the Space meets online learning. `Feedback` needs two things from it:
 
-- a **source** with `current()`, an immutable snapshot with `model`, `processor` and `version`, asked at every request.
-  A source that learns gives another version when one is published; :class:`FixedRecommender` never does.
-- the **log** (:class:`~llm4rec.training.online.feedback_log.FeedbackLog`), which a learner reads.
+- a **source** with `current()`, an immutable snapshot with `model`, `processor` and `version`, asked at every request:
+  :class:`~llm4rec.training.online.published.LiveRecommender` for a model folder, whose learner may publish at any
+  moment, and :class:`FixedRecommender` for a model of the Hub.
+- the **log** (:class:`~llm4rec.training.online.feedback_log.FeedbackLog`), which the learner reads:
+  `llm4rec learn MODEL --follow LOG`.
 
 Whatever is learned later, a thumb changes the visitor's own next list at once (`visitor.py`).
 """
@@ -17,7 +19,9 @@ from typing import Any, Protocol
 from ..training.online.feedback_event import FeedbackEvent
 from ..training.online.feedback_log import FeedbackLog
 from ..training.online.feedback_rules import FeedbackRules
-from .served_model import Snapshot
+from ..training.online.published import LiveRecommender
+from .served_model import Example, Snapshot, examples_of, load_served
+from .settings import Settings
 from .visitor import Visitor
 
 LIKE, DISLIKE = "like", "dislike"
@@ -41,6 +45,20 @@ class FixedRecommender:
         return self._snapshot
 
 
+def source_of(settings: Settings) -> tuple[RecommenderSource, list[Example]]:
+    """The model of the settings, and examples: a folder of the user's is watched for new versions.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `load_served`.
+    """
+    folder = None if settings.model is None else Path(settings.model).expanduser()
+    if folder is None or not folder.is_dir() or settings.revision is not None:
+        snapshot, examples = load_served(settings.model, settings.revision)
+        return FixedRecommender(snapshot), examples
+    live = LiveRecommender(folder)
+    return live, examples_of(str(folder), live.current().processor)
+
+
 class Feedback:
     """Takes thumbs, and knows the current model.
 
@@ -50,14 +68,18 @@ class Feedback:
     """
 
     def __init__(self, source: RecommenderSource, log: Path):
-        self._source = source
+        self._source, self._current = source, None
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = FeedbackLog(log)
 
     def current(self) -> Snapshot:
         """The model to serve."""
         now = self._source.current()
-        return now if isinstance(now, Snapshot) else Snapshot(now.model, now.processor, str(now.version))
+        known = self._current
+        if known is None or known.model is not now.model or known.version != str(now.version):
+            known = Snapshot(now.model, now.processor, str(now.version))
+            self._current = known
+        return known
 
     def give(self, visitor: Visitor, item_id: str, kind: str, context: dict[str, Any] | None = None) -> bool:
         """A thumb: on the disk first, then in the visitor's session.

@@ -37,7 +37,8 @@ Programs use the endpoints under *Use via API* below; agents find the same by MC
 def build(service: Service) -> gr.Blocks:
     """The page of a service, not yet served."""
     snapshot = service.feedback.current()
-    name = "a simulated outdoor shop" if snapshot.version == "default" else snapshot.version
+    given = service.settings.model
+    name = "a simulated outdoor shop" if given is None else given.rstrip("/").rsplit("/", 1)[-1]
     count = len(snapshot.processor.catalog)
     with gr.Blocks(title="LLM4Rec", analytics_enabled=False, fill_width=True) as page:
         visitor = gr.State(None, time_to_live=SESSION_SECONDS, delete_callback=service.forget)

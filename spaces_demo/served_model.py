@@ -57,10 +57,10 @@ def load_served(name: str | None = None, revision: str | None = None) -> tuple[S
     model, processor = load_recommender(place, revision=revision)
     version = "default" if name is None else name if revision is None else f"{name}@{revision}"
     snapshot = Snapshot(model, processor, version)
-    return snapshot, _examples(place, processor, revision)
+    return snapshot, examples_of(place, processor, revision)
 
 
-def _examples(place: str, processor: LLM4RecProcessor, revision: str | None) -> list[Example]:
+def examples_of(place: str, processor: LLM4RecProcessor, revision: str | None = None) -> list[Example]:
     """Examples of a model folder or repository; none where there are none, or items are not of the catalog."""
     from transformers.utils import cached_file
 

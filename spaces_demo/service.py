@@ -15,7 +15,7 @@ from ..modeling_llm4rec import Catalog
 from ..modeling_llm4rec.explanation_messages import MESSAGES
 from ..modeling_llm4rec.explanation_text import STYLES
 from ..modeling_llm4rec.title_search import TitleSearch
-from .feedback import DISLIKE, LIKE, Feedback, FixedRecommender, RecommenderSource
+from .feedback import DISLIKE, LIKE, Feedback, RecommenderSource, source_of
 from .limits import (
     LONGEST_QUERY,
     LONGEST_TITLE,
@@ -28,7 +28,7 @@ from .limits import (
 from .markup import one_line
 from .own_items import OwnItems
 from .recommending import RecommendedList, Wish, recommend
-from .served_model import Example, Snapshot, load_served
+from .served_model import Example, Snapshot
 from .settings import Settings
 from .study import StudyLog
 from .visitor import LONGEST_HISTORY, MOST_ADDED, Visitor
@@ -61,15 +61,14 @@ class Service:
 
     Args:
         settings: what it is started with.
-        source: of the model, where it learns while it serves; by default the model of the settings, as it is.
+        source: of the model, where it learns while it serves; by default that of the settings.
         examples: histories that visitors may borrow, where a source is given.
     """
 
     def __init__(self, settings: Settings, source: RecommenderSource | None = None, examples: Sequence[Example] = ()):
         self.settings = settings
         if source is None:
-            snapshot, examples = load_served(settings.model, settings.revision)
-            source = FixedRecommender(snapshot)
+            source, examples = source_of(settings)
         self.examples = list(examples)
         self.feedback = Feedback(source, settings.feedback_log)
         self.study = StudyLog(settings.study, settings.study_styles)

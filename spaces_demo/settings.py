@@ -37,7 +37,7 @@ class Settings:
 
     model: str | None = None
     revision: str | None = None
-    feedback_log: Path = Path("feedback.sqlite")
+    feedback_log: Path = Path("feedback.db")
     study: Path = Path("study.jsonl")
     study_styles: tuple[str, str] = ("short", "detailed")
 
@@ -63,7 +63,7 @@ class Settings:
         return cls(
             model=given.get(MODEL_VARIABLE) or None,
             revision=given.get(REVISION_VARIABLE) or None,
-            feedback_log=Path(given.get(FEEDBACK_VARIABLE) or folder / "feedback.sqlite"),
+            feedback_log=Path(given.get(FEEDBACK_VARIABLE) or folder / "feedback.db"),
             study=Path(given.get(STUDY_VARIABLE) or folder / "study.jsonl"),
             **({"study_styles": tuple(name.strip() for name in styles.split(","))} if styles else {}),
         )

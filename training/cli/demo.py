@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,9 @@ import typer
 from .console import Console, quiet_libraries
 
 NAME = "demo"
+LOG = "feedback.db"
+PUBLISH_EVERY = 16
+"""Thumbs between two versions that a learner beside the demo publishes at the latest."""
 
 
 def command(
@@ -24,9 +29,16 @@ def command(
     share: Annotated[
         bool, typer.Option("--share", help="Also make a public link, through Gradio's server, for some days.")
     ] = False,
-    feedback_log: Annotated[Path, typer.Option(help="File that keeps thumbs; it is made if it is not there.")] = Path(
-        "feedback.sqlite"
-    ),
+    feedback_log: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps thumbs. Default: `feedback.db` in the folder's `online/`, as of `llm4rec learn`; "
+            "of any other model `feedback.db` here."
+        ),
+    ] = None,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Also learn from the thumbs: `llm4rec learn` of a model folder, beside it.")
+    ] = False,
     study: Annotated[Path, typer.Option(help="File that keeps the ratings of explanations.")] = Path("study.jsonl"),
 ) -> None:
     """Show a model in the browser: recommendations with reasons, thumbs, new items, a study. Ctrl-C ends it."""
@@ -39,11 +51,22 @@ def command(
     from ...spaces_demo.interface import build, serve
     from ...spaces_demo.service import Service
     from ...spaces_demo.settings import Settings
+    from ..online.versions import ONLINE
 
     if revision and not model:
         raise typer.BadParameter("--revision goes with a model of the Hub: name it too.")
+    is_folder = model is not None and revision is None and Path(model).expanduser().is_dir()
+    if learn and not is_folder:
+        raise ValueError(
+            f"{model or 'The built-in model'} cannot learn here: versions are written to a model's folder. Name one, "
+            "from `llm4rec train` or a download."
+        )
+    log = feedback_log
+    if log is None:
+        log = Path(model).expanduser() / ONLINE / LOG if is_folder else Path(LOG)
     console.say(f"Loading {model or 'the model of a simulated shop'} …")
-    service = Service(Settings(model, revision, feedback_log, study))
+    service = Service(Settings(model, revision, log, study))
+    learner = None
     try:
         _, url, public = serve(
             build(service),
@@ -54,10 +77,20 @@ def command(
             quiet=True,
         )
         console.say(f"Open {url}" + (f" or {public}" if public else ""))
-        console.say(f"Thumbs go to {feedback_log}, ratings of explanations to {study}. Ctrl-C ends it.")
+        if learn:
+            learner = _learner(model, log)
+        console.say(f"Thumbs go to {log}, ratings of explanations to {study}. Ctrl-C ends it.")
         _wait()
     finally:
+        if learner is not None:
+            learner.terminate()
         service.close()
+
+
+def _learner(model: str, log: Path) -> subprocess.Popen:
+    """The learner, in a process of its own: what it computes keeps no visitor waiting."""
+    command = [sys.executable, "-m", "llm4rec.training.cli", "learn", model, "--follow", str(log)]
+    return subprocess.Popen([*command, "--publish-every", str(PUBLISH_EVERY)], stdin=subprocess.DEVNULL)
 
 
 def _free_port(host: str) -> int:
