@@ -66,10 +66,10 @@ def command(
         log = Path(model).expanduser() / ONLINE / LOG if is_folder else Path(LOG)
     console.say(f"Loading {model or 'the model of a simulated shop'} …")
     service = Service(Settings(model, revision, log, study))
-    learner = None
+    learner, page = None, build(service)
     try:
         _, url, public = serve(
-            build(service),
+            page,
             server_name=host,
             server_port=port or _free_port(host),
             share=share,
@@ -84,6 +84,7 @@ def command(
     finally:
         if learner is not None:
             learner.terminate()
+        page.close(verbose=False)
         service.close()
 
 
@@ -102,7 +103,8 @@ def _free_port(host: str) -> int:
 
 
 def _wait() -> None:
-    """Until Ctrl-C."""
-    import threading
+    """Until Ctrl-C, which may reach any thread: the main one has to look up to hear of it."""
+    import time
 
-    threading.Event().wait()
+    while True:
+        time.sleep(0.5)
