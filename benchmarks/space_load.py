@@ -82,16 +82,16 @@ def measure(clients: int, seconds: float, pause: float) -> dict[str, float]:
         try:
             url = _wait_for(server)
             start_up = time.perf_counter() - begun
-            _drive(url, server.pid, clients, WARM_UP, pause)
-            before = _cpu_seconds(server.pid)
-            answered, errors, memory = _drive(url, server.pid, clients, seconds, pause)
-            spent = _cpu_seconds(server.pid) - before
+            answered, errors, facts = _drive(url, server.pid, clients, WARM_UP + seconds, pause)
         finally:
             server.terminate()
             server.wait(timeout=30)
+    answered = [(kind, took) for at, kind, took in answered if at >= WARM_UP]
     took = [one for _, one in answered]
-    early = [size for at, size in memory if at <= seconds / 5]
-    late = [size for at, size in memory if at >= seconds - seconds / 5]
+    facts = [entry for entry in facts if entry[0] >= WARM_UP]
+    fifth = max(1, len(facts) // 5)
+    memory = [size for _, size, _ in facts]
+    spent = facts[-1][2] - facts[0][2]
     metrics = {
         "start_up_seconds": start_up,
         "requests": float(len(took)),
@@ -102,9 +102,9 @@ def measure(clients: int, seconds: float, pause: float) -> dict[str, float]:
         "p99_seconds": float(np.percentile(took, 99)),
         "largest_seconds": max(took),
         "cpu_ms_per_request": 1000 * spent / max(1, len(took)),
-        "memory_early_mb": statistics.median(early),
-        "memory_late_mb": statistics.median(late),
-        "memory_peak_mb": max(size for _, size in memory),
+        "memory_early_mb": statistics.median(memory[:fifth]),
+        "memory_late_mb": statistics.median(memory[-fifth:]),
+        "memory_peak_mb": max(memory),
     }
     for name in MIX:
         of_kind = [one for kind, one in answered if kind == name]
@@ -117,11 +117,11 @@ def measure(clients: int, seconds: float, pause: float) -> dict[str, float]:
 
 def _drive(
     url: str, pid: int, clients: int, seconds: float, pause: float
-) -> tuple[list[tuple[str, float]], list[str], list[tuple[float, float]]]:
-    """Answered requests with their seconds, errors, and the memory of the Space over time."""
+) -> tuple[list[tuple[float, str, float]], list[str], list[tuple[float, float, float]]]:
+    """Answered requests (when asked, kind, seconds), errors, and of the Space (when, memory in MB, CPU seconds)."""
     # There is no certificate to check on loopback, and reading those of the system costs more than a request.
     connected = [Client(url, verbose=False, ssl_verify=False) for _ in range(clients)]
-    answered: list[tuple[str, float]] = []
+    answered: list[tuple[float, str, float]] = []
     errors: list[str] = []
     begin = time.perf_counter()
 
@@ -135,20 +135,20 @@ def _drive(
             asked = time.perf_counter()
             try:
                 client.predict(*_arguments(kind, chance), api_name=f"/{kind}")
-                answered.append((kind, time.perf_counter() - asked))
+                answered.append((asked - begin, kind, time.perf_counter() - asked))
             except Exception as error:  # whatever it is, it counts
                 errors.append(f"{kind}: {type(error).__name__}: {error}")
 
     threads = [threading.Thread(target=visit, args=entry, daemon=True) for entry in enumerate(connected)]
     for thread in threads:
         thread.start()
-    memory = []
+    facts = []
     while time.perf_counter() - begin < seconds:
-        memory.append((time.perf_counter() - begin, _resident_mb(pid)))
+        facts.append((time.perf_counter() - begin, _resident_mb(pid), _cpu_seconds(pid)))
         time.sleep(0.5)
     for thread in threads:
         thread.join(timeout=60)
-    return answered, errors, memory
+    return answered, errors, facts
 
 
 def _arguments(kind: str, chance: random.Random) -> list:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .cards import MOST_BARS, alpha, bars
-from .markup import escaped
+from .markup import button, escaped
 from .why_not import Answer
 
 _HEADINGS = {
@@ -52,3 +52,17 @@ def _changes(answer: Answer) -> str:
     if not parts:
         parts = ['<p class="note">None of the changes that were tried brings it up.</p>']
     return f"<h4>What would have to change</h4>{''.join(parts)}<p class='note'>Each was measured by scoring again.</p>"
+
+
+def not_found(message: str, suggestions: list[tuple[str, str]]) -> str:
+    """What stands in place of an answer where no item, or more than one, is meant.
+
+    Args:
+        message: why.
+        suggestions: ids and titles of what may be meant; each becomes a button.
+    """
+    buttons = "".join(button("ask", item_id, title, f"Ask about {title}") for item_id, title in suggestions)
+    return (
+        f'<div class="nothing" role="alert"><strong>Which item?</strong><p>{escaped(message)}</p>'
+        f'<div class="suggested">{buttons}</div></div>'
+    )

@@ -83,7 +83,10 @@ CSS = """
   background: color-mix(in srgb, var(--body-text-color) 8%, transparent); }
 .ours .chip.quiet { background: none; border: 1px solid var(--border-color-primary);
   color: var(--body-text-color-subdued); }
-.ours p.reason { margin: 0 !important; padding: 10px 0 8px; }
+.card .head { margin-bottom: 10px; }
+.ours .reason { margin: 0 !important; }
+.ours ul.bars { margin: 10px 0 4px; }
+.answer .figures + .reason { margin-top: 6px !important; }
 .ours .bars li { display: grid; grid-template-columns: minmax(0, 1fr) minmax(60px, 34%) 56px; gap: 10px;
   align-items: center; font-size: .86rem; padding: 2px 0; }
 .bars .what { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -119,8 +122,15 @@ CSS = """
   background: var(--block-background-fill); }
 .pair h4 { margin-top: 0; }
 .pair p { margin: 0; }
-.results table { width: 100%; border-collapse: collapse; font-size: .88rem; }
-.results th, .results td { text-align: left; padding: 6px 8px; border-bottom: 1px solid var(--border-color-primary); }
+.results table { display: block; overflow-x: auto; white-space: nowrap; border-collapse: collapse; font-size: .88rem;
+  border: 0 !important; }
+.results :is(tr, thead, tbody) { border: 0 !important; }
+.results :is(th, td) { text-align: left; padding: 6px 12px 6px 0 !important; border: 0 !important;
+  border-bottom: 1px solid var(--border-color-primary) !important; }
+/* The message says it; a second mark on every output does not say more. */
+.wrap > span.error, .clear-status { display: none !important; }
+.suggested { display: flex; flex-direction: column; gap: 6px; align-items: flex-start; margin-top: 10px; }
+.ours .suggested button.act { white-space: normal; text-align: left; line-height: 1.3; padding: 8px 12px; flex: auto; }
 .box { background: var(--block-background-fill); border: 1px solid var(--border-color-primary);
   border-radius: 12px; padding: 14px 16px !important; gap: 10px !important; }
 .ours h2 { font-size: .98rem !important; font-weight: 650 !important; margin: 0 !important; }

@@ -13,7 +13,7 @@ from .handlers import PAGE, guarded
 from .markup import escaped, nothing
 from .recommending import recommend
 from .service import Service
-from .study import MEASURES, SCALE, Judgement, Trial, draw_trial, now
+from .study import LEAST_PARTICIPANTS, MEASURES, SCALE, Judgement, Trial, draw_trial, now
 from .visitor import Visitor
 
 QUESTIONS = {"trust": "I trust this explanation", "usefulness": "It helps me to decide"}
@@ -129,11 +129,16 @@ def _results(facts: dict[str, Any]) -> str:
     )
     heads = "".join(f"<th>{escaped(style)}</th>" for style in facts["styles"])
     return (
-        f"<p class='note'>{facts['trials']} ratings by {facts['participants']} participants; Wilcoxon signed-rank "
-        f"test over participants' means.</p><table><tr><th>Mean, 1 to 5</th>{heads}<th>Difference</th><th>p</th></tr>"
+        f"<p class='note'>{_count(facts['trials'], 'rating')} by {_count(facts['participants'], 'participant')}; Wilcoxon "
+        f"signed-rank test over participants' means, p from {LEAST_PARTICIPANTS} who tell the styles apart.</p>"
+        f"<table><tr><th>Mean, 1 to 5</th>{heads}<th>Difference</th><th>p</th></tr>"
         f"{rows}</table>"
     )
 
 
 def _p(value: float | None) -> str:
-    return "too few participants" if value is None else f"{value:.3f}"
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}{'s' * (number != 1)}"

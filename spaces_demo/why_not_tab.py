@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from .answer_card import answer_card
-from .handlers import PAGE, guarded
+from ..modeling_llm4rec.title_search import TitleNotFoundError
+from .answer_card import answer_card, not_found
+from .handlers import PAGE, clicked, guarded
 from .limits import LONGEST_TITLE
-from .markup import nothing
+from .markup import CLICKS, nothing
 from .service import Service
 from .visitor import Visitor
 
@@ -34,7 +35,14 @@ def why_not_tab(service: Service, visitor: gr.State, wish: list[Any]) -> WhyNotT
     """
 
     def ask(visitor: Visitor, text: str, popularity: float, diversity: float, style: str, language: str) -> str:
-        return answer_card(service.why_not(visitor, text, service.wish(10, popularity, 0.0, style, language)))
+        wish = service.wish(10, popularity, 0.0, style, language)
+        try:
+            return answer_card(service.why_not(visitor, text, wish))
+        except TitleNotFoundError as error:
+            catalog = service.feedback.current().processor.catalog
+            near = [(catalog.item_ids[index], catalog.title(index)) for index in error.suggestions]
+            few = "Several items may be meant." if len(near) > 1 else "No title is close enough."
+            return not_found(few if near else "Nothing in the catalog is called like that. Try another word.", near)
 
     with gr.Tab("Why not?", id="why"):
         with gr.Column(elem_classes=["box"]):
@@ -46,8 +54,14 @@ def why_not_tab(service: Service, visitor: gr.State, wish: list[Any]) -> WhyNotT
                 elem_id="asked",
             )
             button = gr.Button("Ask", variant="primary", elem_id="ask")
-        answer = gr.HTML(EMPTY, elem_classes="ours", elem_id="answer")
+        answer = gr.HTML(EMPTY, js_on_load=CLICKS, elem_classes="ours", elem_id="answer")
     handler = guarded(service, lambda visitor, *values: (visitor, ask(visitor, *values)))
     for event in (button.click, asked.submit):
         event(handler, [visitor, asked, *wish], [visitor, answer], **PAGE)
+
+    def ask_suggested(visitor: Visitor, act: str, item_id: str, *values: Any) -> Any:
+        catalog = service.snapshot(visitor).processor.catalog
+        return visitor, catalog.title(catalog.index(item_id)), ask(visitor, item_id, *values)
+
+    answer.click(clicked(service, ask_suggested), [visitor, *wish], [visitor, asked, answer], **PAGE)
     return WhyNotTab(asked, answer, ask)

@@ -192,6 +192,16 @@ def test_the_keyboard_is_enough(visit):
     assert visit.complaints() == []
 
 
+def test_a_title_that_is_not_clear_offers_what_may_be_meant(visit):
+    visit.tab("Why not?")
+    visit.write("#asked textarea, #asked input", "Quillback tent")
+    visit.press("#ask")
+    visit.until(lambda: len(visit.all("#answer button[data-act=ask]")) > 1)
+    title = visit.text("#answer button[data-act=ask]")
+    visit.press("#answer button[data-act=ask]")
+    visit.until(lambda: visit.text("#answer h3") == title)
+
+
 def test_injected_script_stays_text(visit):
     visit.write("#search textarea, #search input", HOSTILE[:100])
     visit.tab("New item")
@@ -210,7 +220,7 @@ def test_injected_script_stays_text(visit):
     visit.tab("Why not?")
     visit.write("#asked textarea, #asked input", HOSTILE[:50])
     visit.press("#ask")
-    visit.until(lambda: "No item has the id" in visit.text("body"))
+    visit.until(lambda: "Which item?" in visit.text("#answer"))
     time.sleep(0.5)
     assert visit.driver.execute_script("return window.hacked === undefined")
     assert not visit.all("#results img, #history img, #added img, #cards img, .toast-wrap img")
