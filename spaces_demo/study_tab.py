@@ -130,7 +130,8 @@ def _results(facts: dict[str, Any]) -> str:
     heads = "".join(f"<th>{escaped(style)}</th>" for style in facts["styles"])
     return (
         f"<p class='note'>{_count(facts['trials'], 'rating')} by {_count(facts['participants'], 'participant')}; "
-        f"Wilcoxon signed-rank test over participants' means, p from {LEAST_PARTICIPANTS} who tell the styles apart.</p>"
+        "Wilcoxon signed-rank test over participants' means, "
+        f"p from {LEAST_PARTICIPANTS} who tell the styles apart.</p>"
         f"<table><tr><th>Mean, 1 to 5</th>{heads}<th>Difference</th><th>p</th></tr>"
         f"{rows}</table>"
     )

@@ -13,14 +13,16 @@ TITLES = {
     "debiasing": "Debiasing: training steps on MovieLens-1M, plain and with all corrections on",
     "retrieval": "Retrieval (width 128, 20 neighbours, one query at a time)",
     "catalog": "As the catalog grows (milliseconds, median; megabytes, peak of the process)",
+    "load": "The Space under load (50 clients with pauses of two seconds, on the same cores; megabytes of the Space)",
 }
+FOLDERS = {"load": "space"}
 
 
 def speed_sections(results: Path) -> list[tuple[str, Table, dict[str, Any]]]:
     """Title, (header, lines) and row of each kind of speed row that there is."""
     sections = []
     for what, title in TITLES.items():
-        path = results / "speed" / f"{what}.json"
+        path = results / FOLDERS.get(what, "speed") / f"{what}.json"
         if path.is_file():
             row = json.loads(path.read_text(encoding="utf-8"))
             table = by_size(row["metrics"]) if what == "catalog" else plain(row["metrics"])
