@@ -602,7 +602,7 @@ def test_ctrl_c_anywhere_else_stops_with_a_word(run, trained, monkeypatch):
     def press_ctrl_c(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("llm4rec.training.load.load_recommender", press_ctrl_c)
+    monkeypatch.setattr("llm4rec.training.online.published.load_recommender", press_ctrl_c)
     result = run("recommend", trained)
     assert (result.code, result.err) == (130, "Stopped.\n")
 
