@@ -45,7 +45,7 @@ def test_the_base_has_seen_nothing_of_the_stream(shop):
 
 def test_an_event_is_asked_for_before_it_is_learned(outcome, shop):
     """A spy learner: no event is among those learned when it is asked for."""
-    model, processor = load_recommender(outcome[0] / "base")
+    model, processor = load_recommender(outcome[0] / "base-time-0.2")
     stream = event_stream(shop.interactions, 0.4, "time")
     learner = OnlineAdaptation(model, processor, methods_named(["frozen"], ["rank=2", "events_per_step=8"])["frozen"])
     learned, asked = [], []
@@ -66,7 +66,7 @@ def test_an_event_is_asked_for_before_it_is_learned(outcome, shop):
 
 
 def test_held_out_events_are_context_and_never_targets(outcome, shop):
-    processor = load_recommender(outcome[0] / "base")[1]
+    processor = load_recommender(outcome[0] / "base-time-0.2")[1]
     stream = event_stream(shop.interactions, 0.4, "time", held_out=0.5, seed=3)
     chunk = np.arange(12)
     histories, learned = new_events(stream, chunk)
@@ -89,6 +89,21 @@ def test_an_interrupted_run_goes_on_with_the_base_it_has(outcome, shop, tiny_rec
         say=said.append,
     )
     assert "trained earlier" in said[0]
+
+
+def test_another_stream_never_gets_a_base_that_has_learned_its_events(outcome, shop, tiny_recipe):
+    said = []
+    online_experiment(
+        shop,
+        tiny_recipe("training.epochs=1"),
+        outcome[0],
+        methods_named(["frozen"], ["events_per_step=16"]),
+        share=0.2,
+        before=0.4,
+        blocks=2,
+        say=said.append,
+    )
+    assert not any("trained earlier" in line for line in said)
 
 
 def test_settings_are_changed_for_one_method_or_all():

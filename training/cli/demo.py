@@ -12,7 +12,6 @@ import typer
 from .console import Console, quiet_libraries
 
 NAME = "demo"
-LOG = "feedback.db"
 PUBLISH_EVERY = 16
 """Thumbs between two versions that a learner beside the demo publishes at the latest."""
 
@@ -51,7 +50,7 @@ def command(
     from ...spaces_demo.interface import build, serve
     from ...spaces_demo.service import Service
     from ...spaces_demo.settings import Settings
-    from ..online.versions import ONLINE
+    from ..online.versions import FEEDBACK_LOG, ONLINE
 
     if revision and not model:
         raise typer.BadParameter("--revision goes with a model of the Hub: name it too.")
@@ -63,7 +62,7 @@ def command(
         )
     log = feedback_log
     if log is None:
-        log = Path(model).expanduser() / ONLINE / LOG if is_folder else Path(LOG)
+        log = Path(model).expanduser() / ONLINE / FEEDBACK_LOG if is_folder else Path(FEEDBACK_LOG)
     console.say(f"Loading {model or 'the model of a simulated shop'} …")
     service = Service(Settings(model, revision, log, study))
     learner, page = None, build(service)

@@ -58,7 +58,7 @@ def command(
     from ..online.learner import OnlineLearner
     from ..online.learning_settings import LearningSettings
     from ..online.new_items import items_of, read_items
-    from ..online.versions import ONLINE, VersionStore
+    from ..online.versions import FEEDBACK_LOG, ONLINE, VersionStore
 
     folder = check_model_folder(model)
     given = {"learning_rate": learning_rate, "ewc": ewc, "replay": replay}
@@ -67,7 +67,7 @@ def command(
     if given:
         saved = VersionStore(folder).current()[0].facts.get("settings")
         settings = replace(LearningSettings(**saved) if saved else LearningSettings(), **given)
-    path = follow or log or folder / ONLINE / "feedback.db"
+    path = follow or log or folder / ONLINE / FEEDBACK_LOG
     if follow is None:
         path.parent.mkdir(parents=True, exist_ok=True)
     catalog = LLM4RecProcessor.from_pretrained(folder).catalog
@@ -82,7 +82,9 @@ def command(
         taken = None
         if feedback is not None:
             taken = append_file(events, feedback, strict)
-            console.say(_said(taken))
+            console.say(f"{taken.new:,} new events, {taken.duplicates:,} duplicates, {taken.refused:,} refused.")
+            for example in taken.examples:
+                console.say(f"  {example}")
         known = None if data is None else PreparedData.load(data)
         options = {"publish_every": publish_every, "forgetting_limit": forgetting_limit, "seed": seed}
         with OnlineLearner(
@@ -102,9 +104,3 @@ def command(
         console.say(f"Next: llm4rec versions {quoted(folder)}")
         facts = asdict(report)
         console.result(facts if taken is None else facts | {"file": asdict(taken)})
-
-
-def _said(report: object) -> str:
-    facts = vars(report)
-    counts = ", ".join(f"{value:,} {name}" for name, value in facts.items() if isinstance(value, int))
-    return f"Feedback file: {counts}."

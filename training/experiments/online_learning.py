@@ -19,12 +19,11 @@ from ..data.prepared import PreparedData
 from ..data.streams import EventStream, StreamOrder, event_stream
 from ..evaluation.prequential import PrequentialResult, as_record, prequential
 from ..evaluation.report import git_commit, machine_description
-from ..load import RECIPE_FILE, load_recommender
+from ..load import load_recommender
 from ..online.adaptation import OnlineAdaptation
 from ..online.learning_settings import LearningSettings
-from ..run_folder import check_same_recipe, last_checkpoint
-from ..train import CHECKPOINTS, REPORT_FILE, train, with_absolute_paths
 from .outputs import write_plot, write_table
+from .trained_variants import trained_variant
 
 PLAIN: dict[str, Any] = {"replay": 0, "ewc": 0.0, "average": 0.0, "remember": False}
 """Gradients of the new events and nothing else."""
@@ -65,7 +64,7 @@ def online_experiment(
         data: prepared data.
         recipe: of the base model; its seed is that of the run.
         output: folder for `online.csv`, `.json`, `.png` and `.svg`, every method by itself in `methods/`, and the
-            base model in `base/`.
+            base model of this stream.
         methods: by name.
         order, share: of the stream, see :func:`event_stream`.
         blocks: of the stream.
@@ -85,7 +84,11 @@ def online_experiment(
     stream = event_stream(data.interactions, share, order, HELD_OUT)
     if before is not None:
         stream = event_stream(stream.base, before, order, HELD_OUT)
-    base = base_model(data, stream, recipe, output / "base", say, progress)
+    # A base is of one stream: that of another may have learned events that are to come.
+    base = output / f"base-{order}-{share:g}{'' if before is None else f'-before-{before:g}'}"
+    trained_variant(
+        replace(data, interactions=stream.base), recipe, {}, base, say, progress, split=stream.base_split()
+    )
     rows, results = [], {}
     for name, settings in methods.items():
         model, processor = load_recommender(base)
@@ -127,28 +130,6 @@ def online_experiment(
     write_table(output, "online", summary)
     _plot(output, stream, results)
     return summary
-
-
-def base_model(
-    data: PreparedData,
-    stream: EventStream,
-    recipe: Recipe,
-    folder: Path,
-    say: Callable[[str], None] = print,
-    progress: bool = False,
-) -> Path:
-    """The model that all methods start from, trained on what came before the stream, now or by an earlier call."""
-    recipe = with_absolute_paths(recipe)
-    if (folder / REPORT_FILE).is_file():
-        check_same_recipe(Recipe.load(folder / RECIPE_FILE), recipe)
-        say(f"{folder}: trained earlier.")
-        return folder
-    resume = last_checkpoint(folder / CHECKPOINTS) is not None
-    before = replace(data, interactions=stream.base)
-    report = train(before, recipe, folder, resume=resume, split=stream.base_split(), say=say, progress=progress)
-    if report.interrupted:
-        raise KeyboardInterrupt
-    return folder
 
 
 def _plot(folder: Path, stream: EventStream, results: Mapping[str, PrequentialResult]) -> None:
@@ -196,4 +177,4 @@ def methods_named(names: Sequence[str], overrides: Sequence[str] = ()) -> dict[s
     return chosen
 
 
-__all__ = ["METHODS", "base_model", "methods_named", "online_experiment"]
+__all__ = ["METHODS", "methods_named", "online_experiment"]

@@ -11,6 +11,7 @@ from typing import Any
 from ...configuration.recipe import Recipe
 from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from ..data.prepared import PreparedData
+from ..data.splits import Split
 from ..load import RECIPE_FILE, load_recommender
 from ..run_folder import check_same_recipe, last_checkpoint
 from ..train import CHECKPOINTS, REPORT_FILE, train, with_absolute_paths
@@ -26,12 +27,14 @@ def trained_variant(
     folder: Path,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    split: Split | None = None,
 ) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor]:
     """A model of the recipe with some fields changed: trained now, from its last checkpoint, or earlier.
 
     Args:
         overrides: `section.field` to value.
         folder: of this model.
+        split: learn from this split of the data in place of the recipe's.
 
     Raises:
         ValueError: if `folder` holds a model of another recipe.
@@ -43,7 +46,7 @@ def trained_variant(
         say(f"{folder.name}: trained earlier.")
     else:
         resume = last_checkpoint(folder / CHECKPOINTS) is not None
-        report = train(data, variant, folder, resume=resume, say=say, progress=progress)
+        report = train(data, variant, folder, resume=resume, split=split, say=say, progress=progress)
         if report.interrupted:
             raise KeyboardInterrupt
     return load_recommender(folder)

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-ONLINE_FOLDER = "online"
+from ..online.versions import ONLINE
+
 TRAINING_FOLDERS = ("checkpoints", "checkpoint-*", "runs", "wandb", "mlruns")
 TRAINING_STATE = (
     *("optimizer*", "scheduler*", "scaler.*", "rng_state*", "random_states*"),
@@ -107,7 +108,7 @@ def _walk(folder: Path) -> list[tuple[Path, tuple[str, ...]]]:
 
 
 def _leaves_out_folder(name: str) -> bool:
-    return name.startswith(".") or name == ONLINE_FOLDER or _like(name, TRAINING_FOLDERS) or _like(name, TEMPORARY)
+    return name.startswith(".") or name == ONLINE or _like(name, TRAINING_FOLDERS) or _like(name, TEMPORARY)
 
 
 def _reason_to_leave_out(path: Path, parts: tuple[str, ...]) -> str | None:
@@ -118,7 +119,7 @@ def _reason_to_leave_out(path: Path, parts: tuple[str, ...]) -> str | None:
         return "temporary"
     if _like(name, TRAINING_FOLDERS if path.is_dir() else TRAINING_STATE):
         return "training state"
-    if name == ONLINE_FOLDER and path.is_dir():
+    if name == ONLINE and path.is_dir():
         return "feedback and what was learned from it; `llm4rec versions MODEL --export` makes a model of a version"
     if path.is_dir():
         return "a link to a folder"

@@ -69,6 +69,7 @@ class OnlineAdaptation:
             )
         torch.manual_seed(seed)
         self.settings, self.processor = settings, processor
+        model.config.loss_weighting = "snips"  # of the events that have a propensity
         adapter = LoraRecipe(rank=settings.rank, alpha=2 * settings.rank, dropout=0.0)
         self.model = add_lora(model, adapter) if settings.rank else model.requires_grad_(True)
         self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
@@ -106,11 +107,10 @@ class OnlineAdaptation:
         if not learned.any():
             return math.nan
         settings = self.settings
+        if self.recommender.memory is not None:
+            self.recommender.memory.probe = {}  # the encoder moves on; it is taken again when a version is published
         self.model.train()
-        config = self.recommender.config
-        weighting, config.loss_weighting = config.loss_weighting, "none" if weights is None else "snips"
         loss = new = self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights)))
-        config.loss_weighting = weighting
         if settings.replay and len(self._able):
             chosen = self._draws.choice(self._able, min(settings.replay, len(self._able)), replace=False)
             past = self.base.take(chosen)
@@ -143,7 +143,6 @@ class OnlineAdaptation:
         model = self.recommender
         if model.memory is None or not self.settings.remember or not len(events):
             return
-        model.memory.probe = {}  # the encoder moves on; the probe is taken again when a version is published
         rows = np.searchsorted(histories.offsets, events, side="right") - 1
         before = histories.take(rows, first=events - histories.offsets[rows])
         batch = history_batch(before, self.processor)

@@ -161,8 +161,9 @@ class OnlineLearner:
             if logged.sequence > self.sequence:
                 break
             self._take_in(logged)
-        if self.log.position(CONSUMER).sequence < self.sequence:
-            self.log.record_position(CONSUMER, self.sequence, self.version.name)
+        noted = self.log.position(CONSUMER).sequence
+        if noted != self.sequence:  # died before it was noted, or an older version was made current
+            self.log.record_position(CONSUMER, self.sequence, self.version.name, rollback=noted > self.sequence)
         self._good = self._state()
         self._unpublished_items = False
 
@@ -329,7 +330,7 @@ class OnlineLearner:
         self.version = self.store.publish(self._write, self.sequence, self.version.name, events, facts)
         self.adaptation.mark_published()
         self._good, self._unpublished_items = self._state(), False
-        self.log.record_position(CONSUMER, self.sequence, self.version.name, rollback=True)
+        self.log.record_position(CONSUMER, self.sequence, self.version.name)
         self.say(describe(self.version))
         return int(rejected)
 

@@ -98,12 +98,16 @@ class LiveRecommender:
     Args:
         folder: of the model, which a learner may be publishing to, in this or another process.
         retrieval: ask the memory.
+
+    Attributes:
+        problem: why the newest version is not served; `None` if it is.
     """
 
     def __init__(self, folder: str | Path, retrieval: bool = True):
         self.folder, self.retrieval = Path(folder), retrieval
         self._store = VersionStore(folder)
         self._loading = threading.Lock()
+        self.problem: str | None = None
         self._stamp = self._store.stamp()
         self._snapshot = load_version(folder, retrieval=retrieval)
 
@@ -116,15 +120,13 @@ class LiveRecommender:
         if stamp != self._stamp and self._loading.acquire(blocking=False):
             try:
                 self._snapshot = load_version(self.folder, retrieval=self.retrieval)
+                self.problem = None
             except (ValueError, OSError) as error:
                 self.problem = str(error)
             finally:
                 self._stamp = stamp
                 self._loading.release()
         return self._snapshot
-
-    problem: str | None = None
-    """Why the newest version is not served; `None` if it is."""
 
 
 __all__ = ["LiveRecommender", "Snapshot", "export_version", "load_version"]

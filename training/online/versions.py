@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 ONLINE = "online"
+FEEDBACK_LOG = "feedback.db"
 VERSIONS = "versions"
 CURRENT_FILE = "current.json"
 VERSION_FILE = "version.json"

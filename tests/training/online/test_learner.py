@@ -176,6 +176,8 @@ def test_a_damaged_version_is_passed_over_by_a_reader(model, log, shop, events):
     path.write_bytes(b"0" * 100)
     assert reader.current().version == "base"
     assert "damaged" in reader.problem
+    VersionStore(model).restore("base")
+    assert (reader.current().version, reader.problem) == ("base", None)
 
 
 def test_dislikes_and_skips_are_logged_but_not_learned(model, log, shop):
@@ -347,4 +349,6 @@ def test_a_feedback_file_with_a_bad_line_says_where(run, model, shop, tmp_path):
     result = run("learn", model, "--feedback", file)
     assert result.code == 0
     assert "2 refused" in result.out
+    assert "events.jsonl, line 2" in result.out
+    assert "unknown item id 'nothing'" in result.out
     assert PreparedData.load(shop.folder).stats  # the data is as it was
