@@ -160,11 +160,16 @@ class SequenceCollator:
         }
 
 
-def history_batch(histories: Interactions, processor: LLM4RecProcessor) -> dict[str, torch.Tensor]:
+def history_batch(
+    histories: Interactions, processor: LLM4RecProcessor, event_columns: dict[str, np.ndarray] | None = None
+) -> dict[str, torch.Tensor]:
     """Model inputs for whole histories, padded on the left: start token, then the latest `max_history` events.
 
+    Args:
+        event_columns: (events,) each, placed beside their events; 0 elsewhere.
+
     Shape:
-        - returns: `input_ids attention_mask` and the event ids, each (users, longest) long
+        - returns: `input_ids attention_mask` and the event ids, each (users, longest) long; event columns as they come
     """
     lengths = np.minimum(histories.lengths, processor.max_history)
     longest = int(lengths.max(initial=0))
@@ -173,11 +178,12 @@ def history_batch(histories: Interactions, processor: LLM4RecProcessor) -> dict[
     there = back <= lengths[:, None]
     events = (histories.offsets[1:, None] - back)[there]
     columns = {"input_ids": histories.items.astype(np.int64) + processor.text_vocab_size}
-    columns |= event_ids(histories, processor)
+    columns |= event_ids(histories, processor) | (event_columns or {})
     pad_id = processor.tokenizer.pad_token_id if processor.tokenizer.pad_token_id is not None else processor.start_id
     batch = {}
     for name, values in columns.items():
-        padded = np.full((len(lengths), longest + 1), pad_id if name == "input_ids" else 0, dtype=np.int64)
+        kind = values.dtype if name in (event_columns or {}) else np.int64
+        padded = np.full((len(lengths), longest + 1), pad_id if name == "input_ids" else 0, dtype=kind)
         padded[:, 1:][there] = values[events]
         batch[name] = padded
     start = longest - lengths

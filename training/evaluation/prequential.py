@@ -17,11 +17,7 @@ from ..data.prepared import Interactions
 from ..data.splits import EvaluationSet
 from ..data.streams import EventStream
 from ..online.adaptation import OnlineAdaptation
-from ..trainer import ModelScorer
 from .continual import continual_metrics
-from .ranking_evaluator import RankingEvaluator
-
-METRIC = "filtered/ndcg@10"
 
 
 @dataclass
@@ -94,7 +90,7 @@ def prequential(
             now = chunk[is_asked[chunk] & (stream.places[chunk] > 0)]
             if len(now):
                 places.append(now)
-                values.append(_values(learner, stream.cases(now)))
+                values.append(learner.ndcg(stream.cases(now)))
             if learns:
                 histories, learned = new_events(stream, chunk)
                 learner.step(histories, learned)
@@ -131,14 +127,8 @@ def new_events(stream: EventStream, chunk: np.ndarray) -> tuple[Interactions, np
     return histories, learned
 
 
-def _values(learner: OnlineAdaptation, cases: EvaluationSet) -> np.ndarray:
-    with learner.as_published() as model:
-        result = RankingEvaluator(cases, ks=(10,)).evaluate(ModelScorer(model, learner.processor))
-    return np.asarray(result.values(METRIC), dtype=np.float64)
-
-
 def _accuracy(learner: OnlineAdaptation, cases: EvaluationSet) -> float:
-    return float(_values(learner, cases).mean())
+    return float(learner.ndcg(cases).mean())
 
 
 def as_record(result: PrequentialResult) -> dict[str, Any]:
@@ -147,4 +137,4 @@ def as_record(result: PrequentialResult) -> dict[str, Any]:
     return {"metrics": result.metrics, "accuracy": table, "distance": result.distance, "asked": len(result.values)}
 
 
-__all__ = ["METRIC", "PrequentialResult", "as_record", "new_events", "prequential"]
+__all__ = ["PrequentialResult", "as_record", "new_events", "prequential"]

@@ -17,6 +17,9 @@ from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from ..adapters import add_lora, recommender_of
 from ..data.prepared import Interactions
 from ..data.sequences import history_batch
+from ..data.splits import EvaluationSet
+from ..evaluation.ranking_evaluator import RankingEvaluator
+from ..trainer import ModelScorer
 from ..weight_averaging import WeightAverage
 from .fisher import diagonal_fisher
 from .learning_settings import LearningSettings
@@ -183,6 +186,12 @@ class OnlineAdaptation:
             self.model.eval()
             yield self.recommender
 
+    def ndcg(self, cases: EvaluationSet) -> np.ndarray:
+        """(cases,) float64 NDCG@10 of the recommender as it would be published, seen items filtered."""
+        with self.as_published() as model:
+            result = RankingEvaluator(cases, ks=(10,)).evaluate(ModelScorer(model, self.processor))
+        return np.asarray(result.values("filtered/ndcg@10"), dtype=np.float64)
+
     def mark_published(self) -> None:
         """Take the present weights for those that the proximal pull goes to."""
         self.published = self._copy()
@@ -198,6 +207,35 @@ class OnlineAdaptation:
             moved = (weight - self.anchor[name]).float() ** 2
             total += float((moved if self.fisher is None else moved * self.fisher[name]).sum()) / 2
         return total
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that learning goes on from: weights, their average, and Adam's moments, copied."""
+        state = {f"weight/{name}": weight.detach().clone() for name, weight in self.weights.items()}
+        average = self._average
+        if average is not None:
+            names = zip(average.names, average.average, strict=True)
+            state |= {f"average/{name}": values.detach().clone() for name, values in names}
+        for name, weight in self.weights.items():
+            for part, values in self.optimizer.state.get(weight, {}).items():
+                state[f"{part}/{name}"] = torch.as_tensor(values).detach().clone()
+        return state
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """Take up learning where `state` was taken; the number of steps is the caller's."""
+        moments: dict[str, dict[str, torch.Tensor]] = {}
+        average = self._average
+        for key, values in state.items():
+            part, _, name = key.partition("/")
+            if part == "weight":
+                self.weights[name].copy_(values)
+            elif part == "average" and average is not None:
+                average.average[average.names.index(name)].copy_(values)
+            elif part != "average":
+                moments.setdefault(name, {})[part] = values.clone()
+        self.optimizer.state.clear()
+        for name, parts in moments.items():
+            self.optimizer.state[self.weights[name]] = parts
 
     def _copy(self) -> dict[str, torch.Tensor]:
         return {name: weight.detach().clone() for name, weight in self.weights.items()}

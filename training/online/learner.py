@@ -15,16 +15,13 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 
 from ...modeling_llm4rec.memory import FOLDER as MEMORY
 from ..build import check_same_catalog, split_of
 from ..data.prepared import Interactions, PreparedData
 from ..data.splits import EvaluationSet
-from ..evaluation.ranking_evaluator import RankingEvaluator
 from ..load import load_recommender, recipe_of
-from ..trainer import ModelScorer
 from .adaptation import NonFiniteLossError, OnlineAdaptation
 from .anchor import Anchor
 from .feedback_log import FeedbackLog, LoggedEvent
@@ -37,7 +34,6 @@ from .versions import BASE, Version, VersionStore
 
 CONSUMER = "learner"
 OPTIMIZER_FILE = "optimizer.safetensors"
-METRIC = "filtered/ndcg@10"
 ASKED_PER_STEP = 16
 """Events of a micro-step that are asked for before they are learned, for the monitor."""
 
@@ -164,7 +160,7 @@ class OnlineLearner:
         noted = self.log.position(CONSUMER).sequence
         if noted != self.sequence:  # died before it was noted, or an older version was made current
             self.log.record_position(CONSUMER, self.sequence, self.version.name, rollback=noted > self.sequence)
-        self._good = self._state()
+        self._good = self.adaptation.state()
         self._unpublished_items = False
 
     def _settings(self, given: LearningSettings | None) -> LearningSettings:
@@ -287,19 +283,14 @@ class OnlineLearner:
             targets=histories.items[events[able]],
             histories=histories.take(rows[able], first=first[able]),
         )
-        return self._ndcg(cases).tolist()
-
-    def _ndcg(self, cases: EvaluationSet) -> np.ndarray:
-        with self.adaptation.as_published() as model:
-            result = RankingEvaluator(cases, ks=(10,)).evaluate(ModelScorer(model, self.processor))
-        return np.asarray(result.values(METRIC), dtype=np.float64)
+        return self.adaptation.ndcg(cases).tolist()
 
     def _guard(self) -> float | None:
         """NDCG@10 on what the base knew of users; `None` without a base."""
         if self.anchor is None:
             return None
         cases = self.anchor.guard_cases()
-        return float(self._ndcg(cases).mean()) if len(cases) else None
+        return float(self.adaptation.ndcg(cases).mean()) if len(cases) else None
 
     # --- Publishing --------------------------------------------------------------------------------------------------
 
@@ -314,7 +305,7 @@ class OnlineLearner:
                 f"version {self.version.name} serve on; the memory has the events. Lower the learning rate, or raise "
                 "ewc or replay."
             )
-            self._restore(self._good)
+            self.adaptation.restore(self._good)
             guard = self._guard()
         facts = {
             "learned": learned,
@@ -329,7 +320,7 @@ class OnlineLearner:
         }
         self.version = self.store.publish(self._write, self.sequence, self.version.name, events, facts)
         self.adaptation.mark_published()
-        self._good, self._unpublished_items = self._state(), False
+        self._good, self._unpublished_items = self.adaptation.state(), False
         self.log.record_position(CONSUMER, self.sequence, self.version.name)
         self.say(describe(self.version))
         return int(rejected)
@@ -343,42 +334,14 @@ class OnlineLearner:
                 model.memory.save(folder)
                 model.memory.probe = {}
         save_items(folder, self.new_items)
-        save_file({name: values.contiguous() for name, values in self._state().items()}, folder / OPTIMIZER_FILE)
-
-    def _state(self) -> dict[str, torch.Tensor]:
-        """All that learning goes on from: weights, their average, and Adam's moments."""
-        state = {f"weight/{name}": weight.detach().clone() for name, weight in self.adaptation.weights.items()}
-        average = self.adaptation._average
-        if average is not None:
-            names = zip(average.names, average.average, strict=True)
-            state |= {f"average/{name}": values.detach().clone() for name, values in names}
-        for name, weight in self.adaptation.weights.items():
-            for part, values in self.adaptation.optimizer.state.get(weight, {}).items():
-                state[f"{part}/{name}"] = torch.as_tensor(values).detach().clone()
-        return state
-
-    @torch.no_grad()
-    def _restore(self, state: dict[str, torch.Tensor]) -> None:
-        moments: dict[str, dict[str, torch.Tensor]] = {}
-        average = self.adaptation._average
-        for key, values in state.items():
-            part, _, name = key.partition("/")
-            if part == "weight":
-                self.adaptation.weights[name].copy_(values)
-            elif part == "average" and average is not None:
-                average.average[average.names.index(name)].copy_(values)
-            elif part != "average":
-                moments.setdefault(name, {})[part] = values.clone()
-        self.adaptation.optimizer.state.clear()
-        for name, parts in moments.items():
-            self.adaptation.optimizer.state[self.adaptation.weights[name]] = parts
+        save_file(self.adaptation.state(), folder / OPTIMIZER_FILE)
 
     def _load(self, folder: Path) -> None:
         state = load_file(folder / OPTIMIZER_FILE)
         expected = {f"weight/{name}" for name in self.adaptation.weights}
         if not expected <= set(state):
             raise ValueError(f"{folder} does not fit the model: weights are missing. Restore another version.")
-        self._restore(state)
+        self.adaptation.restore(state)
         self.adaptation.steps = int(self.version.facts.get("steps", 0))
         self.adaptation.mark_published()
 

@@ -33,23 +33,15 @@ def micro_batch(
     Shape:
         - returns: `input_ids attention_mask labels`, event ids and, with weights, `loss_weights`: (users, longest)
     """
-    batch = history_batch(histories, processor)
-    lengths = np.minimum(histories.lengths, processor.max_history)
-    longest = int(lengths.max(initial=0))
-    back = np.arange(longest, 0, -1)[None, :]
-    there = back <= lengths[:, None]
-    events = (histories.offsets[1:, None] - back)[there]
-    wanted = np.zeros((len(lengths), longest), dtype=bool)
-    wanted[there] = learned[events]
-    wanted &= ~((back == lengths[:, None]) & (histories.lengths > processor.max_history)[:, None])
-    labels = batch["input_ids"].clone()
-    labels[:, 0] = NOT_PREDICTED
-    labels[:, 1:][~torch.from_numpy(wanted)] = NOT_PREDICTED
-    batch["labels"] = labels
+    place = np.arange(len(histories.items)) - np.repeat(histories.offsets[1:], histories.lengths)
+    without_context = (place == -processor.max_history) & np.repeat(
+        histories.lengths > processor.max_history, histories.lengths
+    )
+    columns = {"labels": learned & ~without_context}
     if weights is not None:
-        placed = np.ones((len(lengths), longest + 1), dtype=np.float32)
-        placed[:, 1:][there] = weights[events]
-        batch["loss_weights"] = torch.from_numpy(placed)
+        columns["loss_weights"] = weights.astype(np.float32)
+    batch = history_batch(histories, processor, columns)
+    batch["labels"] = torch.where(batch["labels"], batch["input_ids"], NOT_PREDICTED)
     return batch
 
 

@@ -101,7 +101,10 @@ def test_stopped_and_started_again_it_ends_where_it_would_have(trained, tmp_path
                 with OnlineLearner(model, log, settings, shop, publish_every=16, **ALWAYS) as learner:
                     learner.adaptation.model.train = lambda mode=True: learner.adaptation.model  # no dropout
                     learner.learn()
-                    ends_with = learner._state(), learner.adaptation.recommender.memory.transitions.counts.clone()
+                    ends_with = (
+                        learner.adaptation.state(),
+                        learner.adaptation.recommender.memory.transitions.counts.clone(),
+                    )
         ends.append(ends_with)
     (whole, counts), (pieces, same_counts) = ends
     assert counts.equal(same_counts)
