@@ -5,7 +5,8 @@
 
 The settings of every method were chosen by `--before 0.2`: on the last fifth of what comes before the stream, which
 the reported runs learn as base. Rows go to `benchmarks/results/online/<dataset>-<method>-seed<k>.json`, figures to
-`benchmarks/figures/`. ML-1M has times for a quarter of its events: its stream is the last fifth of every user.
+`benchmarks/figures/`. ML-1M has times for a quarter of its events: its stream is the last fifth of every user, in
+turns of a sitting each.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ RECIPES = {
     "ml-100k": ("movielens", ["retrieval.enabled=true"], "time", 0.5),
     "ml-1m": (
         "movielens-1m",
-        ["data.max_history=50", "training.max_validation_users=3000", "training.patience=4"],
+        ["data.max_history=50", "training.max_validation_users=3000", "training.patience=4", "retrieval.enabled=true"],
         "user",
         0.05,
     ),
 }
 """Recipe, what is changed in it, order of the stream, and the share of events that are asked for."""
-SETTINGS: dict[str, list[str]] = {"ml-100k": [], "ml-1m": ["learning_rate=1e-4", "events_per_step=256"]}
+SETTINGS: dict[str, list[str]] = {"ml-100k": [], "ml-1m": ["events_per_step=256"]}
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the raw data sets")
     parser.add_argument("--work", type=Path, required=True, help="prepared data and base models are kept here")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--method", action="append", help="repeatable; default: all")
+    parser.add_argument("--method", action="append", help="repeatable; default: all but retrain")
     parser.add_argument("--before", type=float, help="choose settings; writes no rows")
     parser.add_argument("--learning", action="append", default=[], help="[method.]field=value")
     arguments = parser.parse_args()
@@ -65,25 +66,29 @@ def main() -> None:
     folder = HERE / "results" / "online"
     folder.mkdir(parents=True, exist_ok=True)
     for row in result["rows"]:
-        method = row.pop("method")
+        row_method = row.pop("method")
         metrics = {key: value for key, value in row.items() if isinstance(value, float) and key not in vars_of(row)}
         stored = report_row(
             name,
-            method,
+            row_method,
             f"stream-by-{order}",
             metrics,
             seed=arguments.seed,
             seconds=seconds / len(result["rows"]),
-            command=f"python benchmarks/online.py {name} --seed {arguments.seed} --data $DATA --work $WORK",
+            command=" ".join(
+                [f"python benchmarks/online.py {name} --seed {arguments.seed}"]
+                + [f"--method {method}" for method in arguments.method or []]
+                + ["--data $DATA --work $WORK"]
+            ),
             config={
                 "learning": {key: value for key, value in row.items() if key not in metrics},
-                "accuracy": result["accuracy"][method],
+                "accuracy": result["accuracy"][row_method],
                 **{key: result[key] for key in ("events", "held_out", "asked", "blocks", "share", "recipe")},
             },
         )
-        path = folder / f"{name}-{method}-seed{arguments.seed}.json"
+        path = folder / f"{name}-{row_method}-seed{arguments.seed}.json"
         path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-    if arguments.seed == 0:
+    if arguments.seed == 0 and not arguments.method:
         shutil.copy(output / "online.svg", HERE / "figures" / f"{name}-online.svg")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from llm4rec.benchmarks.markdown import markdown_table, spread
 
-METHODS = ("frozen", "finetune", "ewc", "proximal", "replay", "online")
+METHODS = ("frozen", "finetune", "ewc", "proximal", "replay", "online", "retrain")
 METRICS = (
     "prequential/ndcg@10",
     "learning_average",
@@ -21,8 +21,9 @@ NOTES = (
     "The last fifth of each data set comes as a stream to a model that was trained on the rest; each event is asked "
     "for, then learned. A tenth of the stream's events is learned by nobody: accuracy on them, block by block, gives "
     "what is learned, retained and forgotten (definitions in `training/evaluation/continual.py`). All methods start "
-    "from the same base of their seed, with its memory if it has one; only `online` goes on filling it. NDCG@10, seen "
-    "items filtered; mean ± standard deviation over seeds."
+    "from the same base of their seed, with its memory if it has one; only `online` goes on filling it. `retrain` "
+    "trains a new model on all that is known after each block. NDCG@10, seen items filtered; "
+    " mean ± standard deviation over seeds."
 )
 
 

@@ -297,7 +297,7 @@ class RetrievalMemory:
             "index": kinds,
             "sizes": self.sizes(),
             "facts": self.facts,
-            "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": _sha256(folder / file)}
+            "files": {file: {"bytes": (folder / file).stat().st_size, "sha256": file_sha256(folder / file)}
                       for file in written},
         }  # fmt: skip
         unfinished = folder / f"{MANIFEST}{UNFINISHED}"
@@ -341,7 +341,7 @@ class RetrievalMemory:
                 raise DamagedMemoryError(
                     f"{paths[file]} has {size:,} bytes, expected {expected['bytes']:,}. {_ADVICE}"
                 )
-            if _sha256(paths[file]) != expected["sha256"]:
+            if file_sha256(paths[file]) != expected["sha256"]:
                 raise DamagedMemoryError(
                     f"{paths[file]} is not the file that was saved: its checksum differs. {_ADVICE}"
                 )
@@ -380,16 +380,13 @@ def _columns(path: str | Path) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(values) for name, values in read_arrays(path).items()}
 
 
-def _sha256(path: str | Path) -> str:
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()  # hashlib.file_digest is not in Python 3.10
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()  # Python 3.10
-    for block in iter(lambda: file.read(2**20), b""):
-        digest.update(block)
+        for block in iter(lambda: file.read(2**20), b""):
+            digest.update(block)
     return digest.hexdigest()
 
 
-__all__ = ["DamagedMemoryError", "RetrievalMemory"]
+__all__ = ["DamagedMemoryError", "RetrievalMemory", "file_sha256"]

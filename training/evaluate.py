@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..configuration.recipe import Recipe
+from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
 from .baselines.named import default_baselines, make_baseline
 from .build import check_same_catalog, split_of
 from .data.prepared import PreparedData
@@ -22,9 +23,12 @@ from .evaluation.intervals import intervals
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .evaluation.report import git_commit, machine_description
 from .load import load_recommender, recipe_of
+from .online.published import load_version
 from .retrieval.diagnostics import fallen, retrieval_metrics
 from .retrieval.retrieved_cases import retrieve_cases
 from .trainer import ModelScorer
+
+CURRENT = "current"
 
 HEADLINES = tuple(f"{protocol}/ndcg@10" for protocol in PROTOCOLS)
 """Metrics that are shown with an interval and compared."""
@@ -40,6 +44,7 @@ def evaluate_model(
     explanations: int = 0,
     batch_size: int = 512,
     revision: str | None = None,
+    version: str | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -57,6 +62,7 @@ def evaluate_model(
             :data:`~llm4rec.training.baselines.named.BASELINES`, or true for those that cost seconds.
         explanations: users whose explanations are judged as well, about half a second each; 0: none.
         revision: of a model on the Hub.
+        version: that a model folder has learned online, or `current`; by default the model as it was trained.
 
     Returns:
         JSON-ready facts: `retrieval` (precision@K, hit share and decay of the memory's finds, `None` without a
@@ -73,7 +79,7 @@ def evaluate_model(
         raise ValueError(f"split is {split!r}, expected 'leave_one_out' or 'global_time'.")
     fitted = {name: make_baseline(name) for name in (() if isinstance(baselines, bool) else baselines)}
     started = time.perf_counter()
-    recommender, processor = load_recommender(model, revision=revision)
+    recommender, processor, version = _load(model, revision, version)
     data = data if isinstance(data, PreparedData) else PreparedData.load(data)
     check_same_catalog(processor, data)
     saved = recipe_of(model, revision)
@@ -125,6 +131,7 @@ def evaluate_model(
     return {
         "model": str(model),
         "revision": revision,
+        "version": version,
         "dataset": data.schema.source or data.folder.name,
         "split": parts.name,
         "part": part,
@@ -148,6 +155,17 @@ def evaluate_model(
         },
         "comparisons": against_best_baseline(results),
     }
+
+
+def _load(
+    model: str | Path, revision: str | None, version: str | None
+) -> tuple[LLM4RecForCausalLM, LLM4RecProcessor, str | None]:
+    if version is None:
+        return *load_recommender(model, revision=revision), None
+    if revision is not None or not Path(model).is_dir():
+        raise ValueError(f"Versions are those of a model folder, but {model} is on the Hub. Leave the version out.")
+    found = load_version(model, None if version == CURRENT else version)
+    return found.model, found.processor, found.version
 
 
 def against_best_baseline(results: dict[str, EvaluationResult]) -> list[dict[str, Any]]:

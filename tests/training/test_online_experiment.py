@@ -5,6 +5,7 @@ import pytest
 from llm4rec.training.data.streams import event_stream
 from llm4rec.training.evaluation.prequential import new_events, prequential
 from llm4rec.training.experiments.online_learning import METHODS, methods_named, online_experiment
+from llm4rec.training.experiments.periodic_retraining import known_events
 from llm4rec.training.load import load_recommender
 from llm4rec.training.online.adaptation import OnlineAdaptation
 from llm4rec.training.online.micro_batches import micro_batch
@@ -117,3 +118,39 @@ def test_settings_are_changed_for_one_method_or_all():
 def test_a_misspelt_setting_is_refused(override):
     with pytest.raises(ValueError, match=r"ewc|nothing"):
         methods_named([], [override])
+
+
+def test_retraining_learns_what_has_come_and_never_what_is_asked_for_later(shop):
+    stream = event_stream(shop.interactions, 0.4, "time", held_out=0.3)
+    end = len(stream) // 2
+    known = known_events(stream, end)
+    pairs = {
+        (user, item) for user in range(known.num_users) for item in known.items[slice(*known.offsets[user : user + 2])]
+    }
+    came, later = np.arange(end), np.arange(end, len(stream))
+    learned = came[~stream.held_out[came]]
+    hidden = np.concatenate([came[stream.held_out[came]], later])
+    assert len(known.items) == len(stream.base.items) - len(stream.base_split().test) + len(learned)
+    assert {(stream.users[n], stream.items[n]) for n in learned} <= pairs
+    tests = stream.base_split().test
+    asked = {(stream.users[n], stream.items[n]) for n in hidden} | set(zip(tests.users, tests.targets, strict=True))
+    everything = list(zip(np.repeat(range(known.num_users), stream.whole.lengths), stream.whole.items, strict=True))
+    once = {pair for pair in asked if everything.count(pair) == 1}  # a user may have had the item before
+    assert once
+    assert not once & pairs
+
+
+def test_retraining_trains_a_model_for_every_block_and_changes_between_blocks_alone(shop, tiny_recipe, tmp_path):
+    result = online_experiment(
+        shop,
+        tiny_recipe("training.epochs=1"),
+        tmp_path,
+        methods_named(["retrain"], ["events_per_step=16"]),
+        share=0.2,
+        blocks=2,
+        say=lambda line: None,
+    )
+    assert {path.name for path in (tmp_path / "retrain-base-time-0.2").iterdir()} == {"block-1", "block-2"}
+    accuracy = result["accuracy"]["retrain"]
+    assert accuracy[0][0] != accuracy[1][0]
+    assert "retrain" not in methods_named([])

@@ -23,13 +23,22 @@ def test_a_stream_by_time_is_the_last_events_in_their_order(interactions):
 
 
 def test_a_stream_by_user_takes_the_same_share_of_every_user_side_by_side(interactions):
-    stream = event_stream(interactions, 0.5, "user", held_out=0)
+    stream = event_stream(interactions, 0.5, "user", held_out=0, sitting=1)
     assert stream.base.lengths.tolist() == [2, 2, 1]
     assert sorted(stream.items.tolist()) == [2, 3, 6, 7, 9]
     for user in range(3):
         mine = stream.places[stream.users == user]
         assert (np.diff(mine) > 0).all()
     assert stream.items.tolist()[-2:] == [3, 7]
+
+
+def test_users_take_turns_a_sitting_each():
+    interactions = Interactions(np.array([0, 20, 40]), np.arange(40, dtype=np.int32), 40)
+    stream = event_stream(interactions, 0.5, "user", held_out=0, sitting=4)
+    assert stream.users.tolist() == [0] * 4 + [1] * 4 + [0] * 4 + [1] * 4 + [0, 0, 1, 1]
+    assert stream.places.tolist() == [*range(10, 14)] * 2 + [*range(14, 18)] * 2 + [18, 19] * 2
+    with pytest.raises(ValueError, match="sitting is 0"):
+        event_stream(interactions, 0.5, "user", sitting=0)
 
 
 def test_cases_hold_what_came_before_and_leave_out_who_has_no_history(interactions):

@@ -207,14 +207,16 @@ def online_command(
     overrides: SetOption = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="frozen, finetune, ewc, proximal, replay or online; repeatable. Default: all."),
+        typer.Option(
+            help="frozen, finetune, ewc, proximal, replay, online or retrain; repeatable. Default: all but retrain."
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--learning", "-l", help="`[method.]field=value` of the methods' settings; repeatable."),
     ] = None,
     order: Annotated[
-        str, typer.Option(help="time: the last events by time; user: the last of every user, side by side.")
+        str, typer.Option(help="time: the last events by time; user: the last of every user, in turns.")
     ] = "time",
     share: Annotated[float, typer.Option(help="Of the events that come as a stream.")] = 0.2,
     blocks: Annotated[int, typer.Option(min=1, help="Parts of the stream.")] = 5,

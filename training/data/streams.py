@@ -89,24 +89,30 @@ def event_stream(
     order: StreamOrder = "time",
     held_out: float = 0.1,
     seed: int = 0,
+    sitting: int = 8,
 ) -> EventStream:
     """The last events of a data set as a stream.
 
     Args:
         share: of all events that the stream holds, in (0, 1).
         order: `time`: the last events by their times, in that order. `user`: the last events of every user, for data
-            whose times are not all known; users advance side by side, so that each is as far through his part of the
-            stream as the others.
+            whose times are not all known; users take turns, a sitting each, so that each is as far through his part
+            of the stream as the others.
         held_out: share of the stream's events that are drawn, by the seed, for nobody to learn from, in [0, 1).
         seed: of that draw.
+        sitting: events of a user that come one after the other with `order="user"`, as people rate or buy several
+            things at a time.
 
     Raises:
-        ValueError: if a share is out of range or leaves a side empty, or an event has no time with `order="time"`.
+        ValueError: if `sitting` is less than 1, a share is out of range or leaves a side empty, or an event has no
+            time with `order="time"`.
     """
     if not (0 < share < 1 and 0 <= held_out < 1):
         raise ValueError(
             f"event_stream got share={share} and held_out={held_out}, expected numbers in (0, 1) and [0, 1)."
         )
+    if sitting < 1:
+        raise ValueError(f"sitting is {sitting}, expected 1 event or more.")
     lengths = interactions.lengths
     users = np.repeat(np.arange(interactions.num_users), lengths)
     places = np.arange(len(interactions.items)) - interactions.offsets[users]
@@ -114,11 +120,12 @@ def event_stream(
         ranked = _by_time(interactions, users)
         first = len(ranked) - round(share * len(ranked))
     else:
-        left = lengths[users] - places  # events of the user from this one on
         mine = np.round(share * lengths).astype(np.int64)[users]
-        in_stream = left <= mine
-        progress = 1 - (left - 0.5) / np.maximum(mine, 1)
-        ranked = np.lexsort((users, np.where(in_stream, progress, -1.0), in_stream))
+        place = places - (lengths[users] - mine)  # in the user's part of the stream
+        in_stream = place >= 0
+        begin = place // sitting * sitting
+        progress = (begin + 0.5) / np.maximum(mine, 1)
+        ranked = np.lexsort((places, users, np.where(in_stream, progress, -1.0), in_stream))
         first = len(ranked) - int(in_stream.sum())
     if not 0 < first < len(ranked):
         raise ValueError(

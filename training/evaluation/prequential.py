@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -16,8 +16,29 @@ from tqdm.auto import tqdm
 from ..data.prepared import Interactions
 from ..data.splits import EvaluationSet
 from ..data.streams import EventStream
-from ..online.adaptation import OnlineAdaptation
+from ..online.learning_settings import LearningSettings
 from .continual import continual_metrics
+
+
+class StreamLearner(Protocol):
+    """What is run over a stream, such as :class:`~..online.adaptation.OnlineAdaptation`."""
+
+    settings: LearningSettings
+
+    def step(self, histories: Interactions, learned: np.ndarray) -> float:
+        """Learn from events; their loss before."""
+
+    def remember(self, histories: Interactions, events: np.ndarray) -> None:
+        """Take events into the memory."""
+
+    def ndcg(self, cases: EvaluationSet) -> np.ndarray:
+        """(cases,) NDCG@10, seen items filtered."""
+
+    def mark_published(self) -> None:
+        """A block has ended."""
+
+    def distance(self) -> float:
+        """Of the weights from the base; NaN where there is none."""
 
 
 @dataclass
@@ -40,7 +61,7 @@ class PrequentialResult:
 
 def prequential(
     stream: EventStream,
-    learner: OnlineAdaptation,
+    learner: StreamLearner,
     *,
     learns: bool = True,
     blocks: int = 5,
@@ -127,14 +148,15 @@ def new_events(stream: EventStream, chunk: np.ndarray) -> tuple[Interactions, np
     return histories, learned
 
 
-def _accuracy(learner: OnlineAdaptation, cases: EvaluationSet) -> float:
+def _accuracy(learner: StreamLearner, cases: EvaluationSet) -> float:
     return float(learner.ndcg(cases).mean())
 
 
 def as_record(result: PrequentialResult) -> dict[str, Any]:
     """The result as plain values, for JSON."""
     table = [[None if np.isnan(value) else float(value) for value in row] for row in result.accuracy]
-    return {"metrics": result.metrics, "accuracy": table, "distance": result.distance, "asked": len(result.values)}
+    distance = [None if np.isnan(value) else value for value in result.distance]
+    return {"metrics": result.metrics, "accuracy": table, "distance": distance, "asked": len(result.values)}
 
 
-__all__ = ["PrequentialResult", "as_record", "new_events", "prequential"]
+__all__ = ["PrequentialResult", "StreamLearner", "as_record", "new_events", "prequential"]

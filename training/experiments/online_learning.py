@@ -17,12 +17,13 @@ import numpy as np
 from ...configuration.recipe import Recipe
 from ..data.prepared import PreparedData
 from ..data.streams import EventStream, StreamOrder, event_stream
-from ..evaluation.prequential import PrequentialResult, as_record, prequential
+from ..evaluation.prequential import PrequentialResult, StreamLearner, as_record, prequential
 from ..evaluation.report import git_commit, machine_description
 from ..load import load_recommender
 from ..online.adaptation import OnlineAdaptation
 from ..online.learning_settings import LearningSettings
 from .outputs import write_plot, write_table
+from .periodic_retraining import PeriodicRetraining
 from .trained_variants import trained_variant
 
 PLAIN: dict[str, Any] = {"replay": 0, "ewc": 0.0, "average": 0.0, "remember": False}
@@ -35,9 +36,13 @@ METHODS: dict[str, LearningSettings] = {
     "proximal": LearningSettings(**{**PLAIN, "proximal": 100.0}),
     "replay": LearningSettings(**{**PLAIN, "replay": 16}),
     "online": LearningSettings(),
+    "retrain": LearningSettings(**PLAIN),
 }
 """Name to settings. `frozen` learns nothing; `finetune` moves all weights and holds nothing back; `online` is what
-`llm4rec learn` does by default, the memory included."""
+`llm4rec learn` does by default, the memory included; `retrain` trains a model from scratch after every block."""
+
+EXPENSIVE = ("retrain",)
+"""Methods that run only when they are asked for."""
 
 HELD_OUT = 0.1
 METHOD_FOLDER = "methods"
@@ -92,15 +97,22 @@ def online_experiment(
     rows, results = [], {}
     for name, settings in methods.items():
         model, processor = load_recommender(base)
-        learner = OnlineAdaptation(
-            model,
-            processor,
-            settings,
-            base=stream.base_split().train,
-            seed=recipe.training.seed,
-            progress=progress,
-        )
         say(f"{name}:")
+        learner: StreamLearner
+        if name == "retrain":
+            models = output / f"{name}-{base.name}"
+            learner = PeriodicRetraining(
+                data, recipe, stream, blocks, model, processor, models, settings, say, progress
+            )
+        else:
+            learner = OnlineAdaptation(
+                model,
+                processor,
+                settings,
+                base=stream.base_split().train,
+                seed=recipe.training.seed,
+                progress=progress,
+            )
         result = prequential(
             stream, learner, learns=name != "frozen", blocks=blocks, asked=asked, say=say, progress=progress
         )
@@ -157,7 +169,7 @@ def methods_named(names: Sequence[str], overrides: Sequence[str] = ()) -> dict[s
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise ValueError(f"Unknown method {unknown[0]!r}, expected some of {', '.join(METHODS)}.")
-    chosen = {name: METHODS[name] for name in names or METHODS}
+    chosen = {name: METHODS[name] for name in names or METHODS if name in names or name not in EXPENSIVE}
     for override in overrides:
         target, separator, value = override.partition("=")
         method, _, field = target.rpartition(".")

@@ -14,7 +14,6 @@ reader finds a whole version whatever happens to the writer. A version says itse
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -25,6 +24,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ...modeling_llm4rec.memory import file_sha256
 
 ONLINE = "online"
 FEEDBACK_LOG = "feedback.db"
@@ -154,7 +155,11 @@ class VersionStore:
         version = self.read(name)
         for file, expected in version.files.items():
             path = self.path(name) / file
-            if not path.is_file() or path.stat().st_size != expected["bytes"] or _sha256(path) != expected["sha256"]:
+            if (
+                not path.is_file()
+                or path.stat().st_size != expected["bytes"]
+                or file_sha256(path) != expected["sha256"]
+            ):
                 raise VersionError(f"{path} is missing or damaged. {_ADVICE}")
         return version
 
@@ -181,7 +186,10 @@ class VersionStore:
             write(partial)
             files = {}
             for path in sorted(entry for entry in partial.rglob("*") if entry.is_file()):
-                files[path.relative_to(partial).as_posix()] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+                files[path.relative_to(partial).as_posix()] = {
+                    "bytes": path.stat().st_size,
+                    "sha256": file_sha256(path),
+                }
                 _flush(path)
             version = Version(name, sequence, parent, time.time(), events, facts, files)
             _write_json(partial / VERSION_FILE, {"format": FORMAT, **asdict(version)})
@@ -268,14 +276,6 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 __all__ = ["BASE", "LearnerBusyError", "Version", "VersionError", "VersionStore"]
