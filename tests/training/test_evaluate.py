@@ -1,6 +1,7 @@
 """Evaluation of a saved model beside baselines: who stands in the table, with which interval, against whom."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from llm4rec.training.cli.evaluate import show
 from llm4rec.training.evaluate import against_best_baseline, evaluate_model
 from llm4rec.training.evaluation.evaluation_result import EvaluationResult
 from llm4rec.training.evaluation.metrics import ndcg
+from llm4rec.training.online.feedback_event import FeedbackEvent
+from llm4rec.training.online.feedback_log import FeedbackLog
+from llm4rec.training.online.learner import OnlineLearner
+from llm4rec.training.online.learning_settings import LearningSettings
 from llm4rec.training.train import train
 
 
@@ -92,3 +97,20 @@ def test_explanations_are_judged_when_asked_for(model, shop, capsys):
     assert judged["deletion_wins/low"] <= judged["deletion_wins"] <= judged["deletion_wins/high"]
     show(Console(), report)
     assert "the item named first costs more than a random one" in capsys.readouterr().out
+
+
+def test_a_version_that_was_learned_online_can_be_judged(model, shop, tmp_path):
+    folder = shutil.copytree(model, tmp_path / "model")
+    ids = shop.items["item_id"].to_list()
+    settings = LearningSettings(rank=2, learning_rate=0.05, events_per_step=8, replay=0, ewc=0.0)
+    with FeedbackLog(tmp_path / "feedback.db") as log:
+        log.append([FeedbackEvent(f"u{n}", ids[n % 5], "buy", time=1e9 + n, event_id=f"e{n}") for n in range(60)])
+        with OnlineLearner(folder, log, settings, forgetting_limit=10.0, say=lambda line: None) as learner:
+            learner.learn()
+    trained, current = (evaluate(folder, shop, baselines=False, version=version) for version in (None, "current"))
+    assert (trained["version"], current["version"]) == (None, learner.version.name)
+    assert trained["metrics"] == evaluate(folder, shop, baselines=False, version="base")["metrics"]
+    with pytest.raises(ValueError, match="No version '000009'"):
+        evaluate(folder, shop, version="000009")
+    with pytest.raises(ValueError, match="Leave the version out"):
+        evaluate("org/name", shop, version="current")

@@ -14,6 +14,8 @@ from .console import Console, quiet_libraries
 NAME = "demo"
 PUBLISH_EVERY = 16
 """Thumbs between two versions that a learner beside the demo publishes at the latest."""
+PUBLISH_SECONDS = 1.0
+"""For which thumbs are gathered: a visitor waits to see what his thumb did."""
 
 
 def command(
@@ -38,6 +40,10 @@ def command(
     learn: Annotated[
         bool, typer.Option("--learn", help="Also learn from the thumbs: `llm4rec learn` of a model folder, beside it.")
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="With --learn: prepared data that the model was trained on, as for `llm4rec learn`."),
+    ] = None,
     study: Annotated[Path, typer.Option(help="File that keeps the ratings of explanations.")] = Path("study.jsonl"),
 ) -> None:
     """Show a model in the browser: recommendations with reasons, thumbs, new items, a study. Ctrl-C ends it."""
@@ -60,6 +66,8 @@ def command(
             f"{model or 'The built-in model'} cannot learn here: versions are written to a model's folder. Name one, "
             "from `llm4rec train` or a download."
         )
+    if data is not None and not learn:
+        raise typer.BadParameter("--data is for learning from thumbs: add --learn.")
     log = feedback_log
     if log is None:
         log = Path(model).expanduser() / ONLINE / FEEDBACK_LOG if is_folder else Path(FEEDBACK_LOG)
@@ -77,7 +85,7 @@ def command(
         )
         console.say(f"Open {url}" + (f" or {public}" if public else ""))
         if learn:
-            learner = _learner(model, log)
+            learner = _learner(model, log, data)
         console.say(f"Thumbs go to {log}, ratings of explanations to {study}. Ctrl-C ends it.")
         _wait()
     finally:
@@ -87,10 +95,12 @@ def command(
         service.close()
 
 
-def _learner(model: str, log: Path) -> subprocess.Popen:
+def _learner(model: str, log: Path, data: Path | None) -> subprocess.Popen:
     """The learner, in a process of its own: what it computes keeps no visitor waiting."""
     command = [sys.executable, "-m", "llm4rec.training.cli", "learn", model, "--follow", str(log)]
-    return subprocess.Popen([*command, "--publish-every", str(PUBLISH_EVERY)], stdin=subprocess.DEVNULL)
+    command += ["--publish-every", str(PUBLISH_EVERY), "--publish-seconds", str(PUBLISH_SECONDS)]
+    command += [] if data is None else ["--data", str(data)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
 def _free_port(host: str) -> int:

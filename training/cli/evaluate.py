@@ -36,6 +36,10 @@ def command(
         bool, typer.Option("--update-card", help="Keep the result in the model folder and show it on its card.")
     ] = False,
     revision: RevisionOption = None,
+    version: Annotated[
+        str | None,
+        typer.Option(help="Judge what a model folder has learned online: a version's name, or `current`."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Rank the whole catalog for every held-out event, with seen items filtered and unfiltered."""
@@ -43,6 +47,10 @@ def command(
         if output.is_dir():
             raise IsADirectoryError(f"{output} is a folder, expected the name of a file to write.")
         output.parent.mkdir(parents=True, exist_ok=True)
+    if update_card and version is not None:
+        raise typer.BadParameter(
+            "The card is that of the model as it was trained: leave out --version or --update-card."
+        )
     if update_card and not Path(model).is_dir():
         raise typer.BadParameter("--update-card needs a model folder; push it to bring the card to the Hub.")
     console = Console(as_json)
@@ -58,6 +66,7 @@ def command(
         explanations=explanations,
         batch_size=batch_size,
         revision=revision,
+        version=version,
         say=console.say,
         progress=console.shows_progress,
     )

@@ -10,7 +10,7 @@ import typer
 from .console import Console, JsonOption, quiet_libraries, quoted
 
 NAME = "learn"
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 
 
 def command(
@@ -35,6 +35,9 @@ def command(
     ewc: Annotated[float | None, typer.Option(help="λ of elastic weight consolidation.")] = None,
     replay: Annotated[int | None, typer.Option(help="Base histories rehearsed a step.")] = None,
     publish_every: Annotated[int, typer.Option(min=1, help="Events between two versions.")] = 1024,
+    publish_seconds: Annotated[
+        float, typer.Option(min=0.0, help="With --follow: events are gathered for so long before the next version.")
+    ] = 5.0,
     forgetting_limit: Annotated[
         float, typer.Option(min=0.0, help="Share of the guard's NDCG@10 that an update may cost.")
     ] = 0.05,
@@ -47,6 +50,7 @@ def command(
         raise typer.BadParameter("Give events with --feedback FILE, a log with --log DB, or one to --follow DB.")
     console = Console(as_json)
     quiet_libraries()
+    import time
     from dataclasses import asdict, replace
 
     from ...modeling_llm4rec import LLM4RecProcessor
@@ -100,6 +104,7 @@ def command(
             if follow is not None:
                 console.say("Waiting for events; Ctrl-C ends it.")
                 for _ in events.follow(after=learner.sequence, poll_seconds=POLL_SECONDS):
+                    time.sleep(publish_seconds)  # a version is a whole adapter: not one for every event
                     learner.learn()
         console.say(f"Next: llm4rec versions {quoted(folder)}")
         facts = asdict(report)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Anchor:
         known: the latest events of every user, those of validation and test too: what the model is asked with.
         guard: user id to the item of his validation event, which training did not see.
         guard_ndcg: NDCG@10 of the trained model on the guard.
+        groups: user id of the guard to group, by the first sensitive attribute of users; empty without one.
+        group_ndcg: NDCG@10 of the trained model on the guard, by group.
         fisher: of the weights that may move, by name.
         settings: of the learner that it was made for.
     """
@@ -43,6 +45,8 @@ class Anchor:
     known: UserHistories
     guard: dict[str, int]
     guard_ndcg: float = 0.0
+    groups: dict[str, str] = field(default_factory=dict)
+    group_ndcg: dict[str, float] = field(default_factory=dict)
     fisher: dict[str, torch.Tensor] | None = None
     settings: dict[str, Any] | None = None
 
@@ -57,11 +61,30 @@ class Anchor:
         known.learn(users, data.interactions)
         cases = split.validation.sample(GUARD_CASES, seed)
         guard = {users[user]: int(target) for user, target in zip(cases.users, cases.targets, strict=True)}
-        return cls(rehearsed, known, guard)
+        sensitive = next(iter(data.schema.users.sensitive), None)
+        of_user = {} if sensitive is None else dict(zip(users, data.users[sensitive].to_list(), strict=True))
+        groups = {user: str(of_user[user]) for user in guard if of_user.get(user) is not None}
+        return cls(rehearsed, known, guard, groups=groups)
+
+    def guard_users(self) -> list[str]:
+        """Users of the guard who have a history, in the order of their cases."""
+        return [user for user in self.guard if self.rehearsed.length(user)]
+
+    def by_group(self, values: np.ndarray) -> dict[str, float]:
+        """Means of the guard's values by group of users; empty without groups.
+
+        Args:
+            values: (cases,) in the order of :meth:`guard_cases`.
+        """
+        found: dict[str, list[float]] = {}
+        for user, value in zip(self.guard_users(), values, strict=True):
+            if user in self.groups:
+                found.setdefault(self.groups[user], []).append(float(value))
+        return {group: float(np.mean(found[group])) for group in sorted(found)}
 
     def guard_cases(self) -> EvaluationSet:
         """The guard as cases to rank."""
-        users = [user for user in self.guard if self.rehearsed.length(user)]
+        users = self.guard_users()
         return EvaluationSet(
             users=np.arange(len(users)),
             targets=np.array([self.guard[user] for user in users], dtype=np.int32),
@@ -79,7 +102,8 @@ class Anchor:
         self.known.save(partial / "known.parquet")
         if self.fisher is not None:
             save_file({name: part.contiguous() for name, part in self.fisher.items()}, partial / "fisher.safetensors")
-        facts = {"guard": self.guard, "guard_ndcg": self.guard_ndcg, "settings": self.settings}
+        names = ("guard", "guard_ndcg", "groups", "group_ndcg", "settings")
+        facts = {name: getattr(self, name) for name in names}
         (partial / "anchor.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
         os.replace(partial, folder / FOLDER)
@@ -103,6 +127,8 @@ class Anchor:
                 UserHistories.load(folder / "known.parquet", *size),
                 facts["guard"],
                 facts["guard_ndcg"],
+                facts.get("groups", {}),  # anchors of older versions have none
+                facts.get("group_ndcg", {}),
                 load_file(fisher) if fisher.is_file() else None,
                 facts["settings"],
             )

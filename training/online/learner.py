@@ -143,7 +143,8 @@ class OnlineLearner:
                     self.adaptation.model, self.processor, base, self.adaptation.weights, seed, progress=progress
                 )
             self.anchor.fisher, self.anchor.settings = self.adaptation.fisher, vars(settings)
-            self.anchor.guard_ndcg = self._guard() or 0.0
+            guard = self._guard()
+            self.anchor.guard_ndcg, self.anchor.group_ndcg = (0.0, {}) if guard is None else guard
             self.anchor.save(self.folder)
         if self.version.name != BASE:
             self._load(path)
@@ -218,7 +219,7 @@ class OnlineLearner:
         started, before = time.perf_counter(), self.sequence
         events = learned = rejected = waiting = waiting_learned = 0
         losses: list[float] = []
-        asked: list[float] = []
+        asked: list[tuple[str, float]] = []
         published: list[str] = []
         stream = self.log.events(after=before, limit=limit)
         while batch := list(islice(stream, self.adaptation.settings.events_per_step)):
@@ -239,8 +240,8 @@ class OnlineLearner:
         seconds = time.perf_counter() - started
         return LearnReport(events, learned, events - learned, self.version.name, tuple(published), rejected, seconds)
 
-    def _absorb(self, batch: list[LoggedEvent]) -> tuple[int, float, list[float]]:
-        """Learn one micro-step; how many events were learned, their loss, NDCG@10 of some before."""
+    def _absorb(self, batch: list[LoggedEvent]) -> tuple[int, float, list[tuple[str, float]]]:
+        """Learn one micro-step; how many events were learned, their loss, users and NDCG@10 of some before."""
         new: dict[str, list[float]] = {}
         for logged in batch:
             if self._take_in(logged):
@@ -255,7 +256,7 @@ class OnlineLearner:
             learned[stop - len(values) : stop] = True
             weights[stop - len(values) : stop] = values
         weighted = any(logged.event.propensity is not None for logged in batch)
-        values = self._ask(histories, np.flatnonzero(learned)[:ASKED_PER_STEP])
+        values = self._ask(list(new), histories, np.flatnonzero(learned)[:ASKED_PER_STEP])
         try:
             loss = self.adaptation.step(histories, learned, weights if weighted else None)
         except NonFiniteLossError as error:
@@ -272,7 +273,8 @@ class OnlineLearner:
         self.histories.append(event.user_id, self.processor.catalog.index(event.item_id), event.rating, event.time)
         return True
 
-    def _ask(self, histories: Interactions, events: np.ndarray) -> list[float]:
+    def _ask(self, users: list[str], histories: Interactions, events: np.ndarray) -> list[tuple[str, float]]:
+        """User and NDCG@10 of some events, before they are learned."""
         rows = np.searchsorted(histories.offsets, events, side="right") - 1
         first = events - histories.offsets[rows]
         able = first > 0
@@ -283,25 +285,37 @@ class OnlineLearner:
             targets=histories.items[events[able]],
             histories=histories.take(rows[able], first=first[able]),
         )
-        return self.adaptation.ndcg(cases).tolist()
+        return list(zip([users[row] for row in rows[able]], self.adaptation.ndcg(cases).tolist(), strict=True))
 
-    def _guard(self) -> float | None:
-        """NDCG@10 on what the base knew of users; `None` without a base."""
+    def _guard(self) -> tuple[float, dict[str, float]] | None:
+        """NDCG@10 on what the base knew of users, of all and by group; `None` without a base."""
         if self.anchor is None:
             return None
         cases = self.anchor.guard_cases()
-        return float(self.adaptation.ndcg(cases).mean()) if len(cases) else None
+        if not len(cases):
+            return None
+        values = self.adaptation.ndcg(cases)
+        return float(values.mean()), self.anchor.by_group(values)
+
+    def _asked_by_group(self, asked: list[tuple[str, float]]) -> dict[str, float]:
+        """NDCG@10 before learning of users whom the base knew, and of new ones; empty without a base."""
+        if self.anchor is None:
+            return {}
+        found: dict[str, list[float]] = {}
+        for user, value in asked:
+            found.setdefault("known users" if self.anchor.known.length(user) else "new users", []).append(value)
+        return {group: float(np.mean(values)) for group, values in sorted(found.items())}
 
     # --- Publishing --------------------------------------------------------------------------------------------------
 
-    def _publish(self, events: int, learned: int, losses: list[float], asked: list[float]) -> int:
+    def _publish(self, events: int, learned: int, losses: list[float], asked: list[tuple[str, float]]) -> int:
         """Publish what was learned, or, if the guard refuses it, the weights before; 1 if it did."""
         guard = self._guard()
         floor = None if guard is None else (1 - self.forgetting_limit) * self.anchor.guard_ndcg
-        rejected = guard is not None and guard < floor
+        rejected = guard is not None and guard[0] < floor
         if rejected:
             self.say(
-                f"Update rejected: NDCG@10 on the guard fell to {guard:.4f}, below {floor:.4f}. The weights of "
+                f"Update rejected: NDCG@10 on the guard fell to {guard[0]:.4f}, below {floor:.4f}. The weights of "
                 f"version {self.version.name} serve on; the memory has the events. Lower the learning rate, or raise "
                 "ewc or replay."
             )
@@ -310,9 +324,12 @@ class OnlineLearner:
         facts = {
             "learned": learned,
             "loss": float(np.mean(losses)) if losses else None,
-            "prequential_ndcg": float(np.mean(asked)) if asked else None,
-            "guard_ndcg": guard,
+            "prequential_ndcg": float(np.mean([value for _, value in asked])) if asked else None,
+            "prequential_groups": self._asked_by_group(asked),
+            "guard_ndcg": None if guard is None else guard[0],
             "base_guard_ndcg": None if self.anchor is None else self.anchor.guard_ndcg,
+            "guard_groups": {} if guard is None else guard[1],
+            "base_guard_groups": {} if self.anchor is None else self.anchor.group_ndcg,
             "distance": self.adaptation.distance(),
             "rejected": bool(rejected),
             "steps": self.adaptation.steps,

@@ -12,11 +12,15 @@ from .versions import Version
 FORGETTING_LIMIT = 0.03
 """Share of the guard's NDCG@10 whose loss is warned of, before the learner's own limit rejects an update."""
 
+GROUP_LIMIT = 0.1
+"""The same of one group of users, whose mean is of fewer cases."""
+
 
 def monitor_rows(versions: Sequence[Version]) -> list[dict[str, Any]]:
     """A row per version: events, NDCG@10 before learning (`prequential_ndcg`) and on the guard, distance, loss.
 
-    `forgotten` is the share of the base's NDCG@10 on the guard that is lost; negative: gained.
+    `forgotten` is the share of the base's NDCG@10 on the guard that is lost; negative: gained. A column such as
+    `forgotten [F]` is of a group of users, `prequential_ndcg [new users]` of those whom the base did not know.
     """
     rows = []
     for version in versions:
@@ -35,6 +39,12 @@ def monitor_rows(versions: Sequence[Version]) -> list[dict[str, Any]]:
                 "distance": facts.get("distance"),
                 "rejected": bool(facts.get("rejected")),
             }
+            | {f"prequential_ndcg [{group}]": value for group, value in facts.get("prequential_groups", {}).items()}
+            | {
+                f"forgotten [{group}]": 1 - facts["guard_groups"][group] / known
+                for group, known in facts.get("base_guard_groups", {}).items()
+                if known and group in facts.get("guard_groups", {})
+            }
         )
     return rows
 
@@ -48,6 +58,14 @@ def warnings_of(rows: Sequence[dict[str, Any]], limit: float = FORGETTING_LIMIT)
             f"Forgetting: version {last['version']} has lost {100 * last['forgotten']:.1f} % of the NDCG@10 that the "
             f"base had on held-out users (limit {100 * limit:g} %). Raise --ewc or --replay, or lower --learning-rate."
         )
+    groups = {} if last is None else {name: value for name, value in last.items() if name.startswith("forgotten [")}
+    for name, value in groups.items():
+        if value > GROUP_LIMIT and value > 2 * max(last["forgotten"] or 0.0, 0.0):
+            lines.append(
+                f"Forgetting in a group: version {last['version']} has lost {100 * value:.1f} % for users of group "
+                f"{name.removeprefix('forgotten ')}, {100 * (last['forgotten'] or 0.0):.1f} % for all. Give the "
+                "learner feedback of that group, raise --replay, or go back: `llm4rec rollback`."
+            )
     rejected = [row["version"] for row in rows if row["rejected"]]
     if rejected:
         lines.append(
@@ -72,9 +90,12 @@ def write_monitor(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     folder = Path(folder)
     write_table(folder, "monitor", {"rows": list(rows), "warnings": warnings_of(rows)})
     with write_plot(folder, "monitor", panels=2) as (accuracy, distance):
-        for name, label in (("prequential_ndcg", "new events, before learning"), ("guard_ndcg", "guard of the base")):
-            known = [row for row in rows if row[name] is not None]
-            accuracy.plot([row["sequence"] for row in known], [row[name] for row in known], "o-", label=label)
+        names = {"prequential_ndcg": "new events, before learning", "guard_ndcg": "guard of the base"}
+        groups = sorted({name for row in rows for name in row if name.startswith("prequential_ndcg [")})
+        for name, label in (names | {name: name.partition("[")[2].rstrip("]") for name in groups}).items():
+            known = [row for row in rows if row.get(name) is not None]
+            style = "o-" if name in names else ".:"
+            accuracy.plot([row["sequence"] for row in known], [row[name] for row in known], style, label=label)
         accuracy.set_ylabel("NDCG@10")
         accuracy.set_ylim(bottom=0)
         accuracy.legend()

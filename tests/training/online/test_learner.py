@@ -355,3 +355,15 @@ def test_a_feedback_file_with_a_bad_line_says_where(run, model, shop, tmp_path):
     assert "events.jsonl, line 2" in result.out
     assert "unknown item id 'nothing'" in result.out
     assert PreparedData.load(shop.folder).stats  # the data is as it was
+
+
+def test_versions_tell_accuracy_by_group_of_users_and_of_new_ones(model, log, shop, events):
+    log.append(events(16))
+    report = learn(model, log, shop)
+    facts = VersionStore(model).read(report.version).facts
+    groups = {str(group) for group in shop.users["group"].to_list()}
+    assert set(facts["guard_groups"]) == set(facts["base_guard_groups"]) == groups
+    assert min(facts["guard_groups"].values()) <= facts["guard_ndcg"] <= max(facts["guard_groups"].values())
+    assert set(facts["prequential_groups"]) == {"new users"}
+    with OnlineLearner(model, log, SETTINGS, shop, **ALWAYS) as again:
+        assert again.anchor.group_ndcg == facts["base_guard_groups"]
