@@ -77,7 +77,9 @@ class OnlineAdaptation:
         self.model = add_lora(model, adapter) if settings.rank else model.requires_grad_(True)
         self.weights = {name: weight for name, weight in self.model.named_parameters() if weight.requires_grad}
         self.base = base
-        self._able = None if base is None else np.flatnonzero(base.lengths > 1)
+        self._rehearsable = np.zeros(0, dtype=np.int64)  # events
+        if base is not None:
+            self._rehearsable = np.flatnonzero(np.repeat(base.lengths > 1, base.lengths))
         self._draws = np.random.default_rng(seed)
         self.anchor = self._copy()
         self.published = self.anchor
@@ -114,9 +116,8 @@ class OnlineAdaptation:
             self.recommender.memory.probe = {}  # the encoder moves on; it is taken again when a version is published
         self.model.train()
         loss = new = self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights)))
-        if settings.replay and len(self._able):
-            chosen = self._draws.choice(self._able, min(settings.replay, len(self._able)), replace=False)
-            past = self.base.take(chosen)
+        if settings.replay and len(self._rehearsable):
+            past = self._past()
             rehearsed = self._loss(micro_batch(past, np.ones(len(past.items), dtype=bool), self.processor))
             loss = loss + settings.replay_weight * rehearsed
         self.optimizer.zero_grad(set_to_none=True)
@@ -157,6 +158,18 @@ class OnlineAdaptation:
                 times=times,
                 owners=None if owners is None else torch.from_numpy(owners),
             )
+
+    def _past(self) -> Interactions:
+        """Parts of base histories to rehearse, as long as the model reads.
+
+        Drawn by event, as training sees them: drawn by user, who has few events would count for more than there.
+        """
+        base, longest = self.base, self.processor.max_history + 1
+        events = self._draws.choice(self._rehearsable, self.settings.replay)
+        users = np.searchsorted(base.offsets, events, side="right") - 1
+        lengths = base.lengths[users]
+        stops = events - base.offsets[users] + 1 + self._draws.integers(0, longest, len(events))
+        return base.take(users, first=np.minimum(np.maximum(stops, longest), lengths))
 
     def _loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         device = self.recommender.device

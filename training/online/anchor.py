@@ -24,6 +24,8 @@ from .versions import ONLINE, UNFINISHED
 
 FOLDER = "anchor"
 GUARD_CASES = 500
+REHEARSED_HISTORIES = 8
+"""What is kept of each user to rehearse, in histories as long as the model reads."""
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Anchor:
         """From prepared data; the guard is drawn from validation by the seed."""
         users = data.users["user_id"].to_list()
         longest = processor.max_history + 1
-        rehearsed = UserHistories(len(processor.catalog), longest)
+        rehearsed = UserHistories(len(processor.catalog), REHEARSED_HISTORIES * longest)
         rehearsed.learn(users, split.train)
         known = UserHistories(len(processor.catalog), longest)
         known.learn(users, data.interactions)
@@ -118,13 +120,13 @@ class Anchor:
         folder = Path(model) / ONLINE / FOLDER
         if not folder.is_dir():
             return None
-        size = len(processor.catalog), processor.max_history + 1
+        items, longest = len(processor.catalog), processor.max_history + 1
         try:
             facts = json.loads((folder / "anchor.json").read_text(encoding="utf-8"))
             fisher = folder / "fisher.safetensors"
             return cls(
-                UserHistories.load(folder / "rehearsed.parquet", *size),
-                UserHistories.load(folder / "known.parquet", *size),
+                UserHistories.load(folder / "rehearsed.parquet", items, REHEARSED_HISTORIES * longest),
+                UserHistories.load(folder / "known.parquet", items, longest),
                 facts["guard"],
                 facts["guard_ndcg"],
                 facts.get("groups", {}),  # anchors of older versions have none

@@ -4,7 +4,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from llm4rec.training.data.prepared import PreparedData
+from llm4rec.training.data.prepared import Interactions, PreparedData
+from llm4rec.training.load import load_recommender
 from llm4rec.training.online.adaptation import OnlineAdaptation
 from llm4rec.training.online.feedback_event import FeedbackEvent
 from llm4rec.training.online.feedback_log import FeedbackLog
@@ -259,7 +260,6 @@ def test_two_learners_of_one_model_are_refused(model, log, shop):
 
 
 def test_elastic_weight_consolidation_holds_what_the_base_needs(model, shop):
-    from llm4rec.training.load import load_recommender
 
     moved = {}
     base = shop.interactions
@@ -367,3 +367,25 @@ def test_versions_tell_accuracy_by_group_of_users_and_of_new_ones(model, log, sh
     assert set(facts["prequential_groups"]) == {"new users"}
     with OnlineLearner(model, log, SETTINGS, shop, **ALWAYS) as again:
         assert again.anchor.group_ndcg == facts["base_guard_groups"]
+
+
+def test_the_base_is_rehearsed_by_event_in_parts_that_the_model_reads(model, shop):
+    recommender, processor = load_recommender(model)
+    longest = processor.max_history + 1
+    lengths = np.array([1, 2, 9 * longest, longest - 3])
+    base = Interactions(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        items=np.arange(lengths.sum(), dtype=np.int32) % len(processor.catalog),
+        num_items=len(processor.catalog),
+    )
+    settings = LearningSettings(rank=2, replay=4000, ewc=0.0)
+    past = OnlineAdaptation(recommender, processor, settings, base=base)._past()
+    drawn = {length: int((past.lengths == length).sum()) for length in (2, longest - 3)}
+    long = 4000 - sum(drawn.values())
+    assert 1 not in past.lengths, "one event is nothing to predict"
+    shares = np.array([drawn[2], long, drawn[longest - 3]]) / 4000
+    np.testing.assert_allclose(shares, lengths[1:] / lengths[1:].sum(), atol=0.03)
+    ends = np.sort(past.lengths[past.lengths >= longest])
+    assert ends[0] == longest
+    assert ends[-1] == 9 * longest
+    assert len(np.unique(ends)) > 4 * longest, "every part of a long history is rehearsed"
