@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,6 +25,20 @@ from ..weight_averaging import WeightAverage
 from .fisher import diagonal_fisher
 from .learning_settings import LearningSettings
 from .micro_batches import micro_batch
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What users said against items.
+
+    Attributes:
+        histories: a user's for each, with at least one event.
+        items: (n,) item indices. strengths: (n,) in (0, 1], 1 for a plain no.
+    """
+
+    histories: Interactions
+    items: np.ndarray
+    strengths: np.ndarray
 
 
 class NonFiniteLossError(ValueError):
@@ -95,31 +110,45 @@ class OnlineAdaptation:
         """The model to ask, inside :meth:`as_published`."""
         return recommender_of(self.model)
 
-    def step(self, histories: Interactions, learned: np.ndarray, weights: np.ndarray | None = None) -> float:
+    def step(
+        self,
+        histories: Interactions,
+        learned: np.ndarray,
+        weights: np.ndarray | None = None,
+        refusals: Refusals | None = None,
+    ) -> float:
         """One micro-step.
 
         Args:
             histories: of some users, new events at their ends.
             learned: (events,) bool: the events to learn from.
             weights: (events,) by inverse propensity, in any unit.
+            refusals: what is to become less likely.
 
         Returns:
-            loss of the new events in nats, before the step.
+            loss of the new events in nats, before the step; NaN if there are none.
 
         Raises:
             NonFiniteLossError: if a loss or a gradient is not finite; nothing has changed.
         """
-        if not learned.any():
-            return math.nan
         settings = self.settings
+        refuses = refusals is not None and len(refusals.items) > 0 and settings.refusal_weight > 0
+        if not (learned.any() or refuses):
+            return math.nan
         if self.recommender.memory is not None:
             self.recommender.memory.probe = {}  # the encoder moves on; it is taken again when a version is published
         self.model.train()
-        loss = new = self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights)))
+        parts, new = [], math.nan
+        if learned.any():
+            parts.append(self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights))))
+            new = parts[0].item()
+        if refuses:
+            parts.append(settings.refusal_weight * self._refusal_loss(refusals))
         if settings.replay and len(self._rehearsable):
             past = self._past()
             rehearsed = self._loss(micro_batch(past, np.ones(len(past.items), dtype=bool), self.processor))
-            loss = loss + settings.replay_weight * rehearsed
+            parts.append(settings.replay_weight * rehearsed)
+        loss = torch.stack(parts).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.weights.values(), settings.max_grad_norm)
@@ -134,7 +163,7 @@ class OnlineAdaptation:
         self.steps += 1
         if self._average is not None:
             self._average.update(self.steps)
-        return new.item()
+        return new
 
     def remember(self, histories: Interactions, events: np.ndarray, owners: np.ndarray | None = None) -> None:
         """Take events into the model's memory, if it has one: the next recommendation knows them.
@@ -158,6 +187,21 @@ class OnlineAdaptation:
                 times=times,
                 owners=None if owners is None else torch.from_numpy(owners),
             )
+
+    def _refusal_loss(self, refusals: Refusals) -> torch.Tensor:
+        r"""Unlikelihood, :math:`-\log(1 - p(i \mid h))` (Welleck et al., arXiv 1908.04319), by strength.
+
+        It moves little where an item is unlikely as it is, and much where it would be recommended.
+        """
+        device = self.recommender.device
+        batch = history_batch(refusals.histories, self.processor)
+        scores = self.recommender.score_items(
+            retrieval=False, **{name: values.to(device) for name, values in batch.items()}
+        )
+        items = torch.from_numpy(refusals.items.astype(np.int64)).to(device)
+        likely = scores.log_softmax(-1).gather(1, items[:, None])[:, 0].exp().clamp(max=1 - 1e-6)
+        strengths = torch.from_numpy(refusals.strengths.astype(np.float32)).to(device)
+        return -(strengths * torch.log1p(-likely)).mean()
 
     def _past(self) -> Interactions:
         """Parts of base histories to rehearse, as long as the model reads.
@@ -254,4 +298,4 @@ class OnlineAdaptation:
         return {name: weight.detach().clone() for name, weight in self.weights.items()}
 
 
-__all__ = ["NonFiniteLossError", "OnlineAdaptation"]
+__all__ = ["NonFiniteLossError", "OnlineAdaptation", "Refusals"]

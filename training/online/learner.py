@@ -22,8 +22,9 @@ from ..build import check_same_catalog, split_of
 from ..data.prepared import Interactions, PreparedData
 from ..data.splits import EvaluationSet
 from ..load import load_recommender, recipe_of
-from .adaptation import NonFiniteLossError, OnlineAdaptation
+from .adaptation import NonFiniteLossError, OnlineAdaptation, Refusals
 from .anchor import Anchor
+from .feedback_event import FeedbackEvent
 from .feedback_log import FeedbackLog, LoggedEvent
 from .fisher import diagonal_fisher
 from .learning_settings import LearningSettings
@@ -45,7 +46,7 @@ class LearnReport:
     """What one call of `learn` did.
 
     Attributes:
-        events: read. learned: those that were a positive signal about a known item. skipped: the others.
+        events: read. learned: those that spoke for or against a known item. skipped: the others.
         version: current at the end. published: names of the versions that were published.
         rejected: updates that the guard refused. seconds: spent.
     """
@@ -243,11 +244,15 @@ class OnlineLearner:
     def _absorb(self, batch: list[LoggedEvent]) -> tuple[int, float, list[tuple[str, float]]]:
         """Learn one micro-step; how many events were learned, their loss, users and NDCG@10 of some before."""
         new: dict[str, list[float]] = {}
+        against: list[tuple[FeedbackEvent, int]] = []  # and how many choices of the user in this step came before
         for logged in batch:
             if self._take_in(logged):
                 propensity = logged.event.propensity
                 new.setdefault(logged.event.user_id, []).append(1.0 if propensity is None else 1.0 / propensity)
-        if not new:
+            elif logged.event.rating is None and logged.event.weight() < 0:
+                against.append((logged.event, len(new.get(logged.event.user_id, ()))))
+        refusals = self._refusals(against, {user: len(values) for user, values in new.items()})
+        if not (new or len(refusals.items)):
             return 0, math.nan, []
         histories = self.histories.of(new)
         learned, weights = np.zeros(len(histories.items), dtype=bool), np.ones(len(histories.items))
@@ -258,12 +263,32 @@ class OnlineLearner:
         weighted = any(logged.event.propensity is not None for logged in batch)
         values = self._ask(list(new), histories, np.flatnonzero(learned)[:ASKED_PER_STEP])
         try:
-            loss = self.adaptation.step(histories, learned, weights if weighted else None)
+            loss = self.adaptation.step(histories, learned, weights if weighted else None, refusals)
         except NonFiniteLossError as error:
             self.say(f"Events up to {batch[-1].sequence}: {error}")
             loss = math.nan
         self.adaptation.remember(histories, np.flatnonzero(learned))
-        return int(learned.sum()), loss, values
+        return int(learned.sum()) + len(refusals.items), loss, values
+
+    def _refusals(self, events: list[tuple[FeedbackEvent, int]], taken: dict[str, int]) -> Refusals:
+        """Those about known items, each after what its user had chosen until then, which must be something.
+
+        Args:
+            events: with the choices of the user in this step that came before.
+            taken: user id to all his choices in this step.
+        """
+        catalog, able, first = self.processor.catalog, [], []
+        for event, before in events if self.adaptation.settings.refusal_weight else ():
+            place = self.histories.length(event.user_id) - taken.get(event.user_id, 0) + before
+            if event.item_id in catalog and place > 0:
+                able.append(event)
+                first.append(place)
+        histories = self.histories.of(event.user_id for event in able)
+        return Refusals(
+            histories.take(np.arange(len(able)), first=np.array(first, dtype=np.int64)),
+            np.array([catalog.index(event.item_id) for event in able], dtype=np.int64),
+            np.array([-event.weight() for event in able]),
+        )
 
     def _take_in(self, logged: LoggedEvent) -> bool:
         """Add an event to its user's history; false if it says nothing for an item that is known."""

@@ -20,6 +20,7 @@ class LearningSettings:
         ewc: λ of elastic weight consolidation: what the base needs is held the tighter. 0: none.
         proximal: μ of the pull towards the weights of the version that was published last. 0: none.
         average: steps that the average of the weights looks back on; the average is what is published. 0: none.
+        refusal_weight: of what users said against items (skip, dislike, hide) beside what they chose. 0: not learned.
         max_grad_norm: gradients are cut to this norm.
         max_weight: largest weight of an event by inverse propensity.
         remember: whether the model's memory, if it has one, takes in every event at once.
@@ -36,6 +37,7 @@ class LearningSettings:
     ewc: float = 100.0
     proximal: float = 0.0
     average: float = 50.0
+    refusal_weight: float = 1.0
     max_grad_norm: float = 1.0
     max_weight: float = 10.0
     remember: bool = True

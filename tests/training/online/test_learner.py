@@ -184,11 +184,26 @@ def test_a_damaged_version_is_passed_over_by_a_reader(model, log, shop, events):
     assert (reader.current().version, reader.problem) == ("base", None)
 
 
-def test_dislikes_and_skips_are_logged_but_not_learned(model, log, shop):
+def test_a_refusal_is_learned_after_what_its_user_had_chosen_until_then(model, log, shop, monkeypatch):
     ids = shop.items["item_id"].to_list()
-    log.append([FeedbackEvent("u", ids[n], kind, time=n) for n, kind in enumerate(("dislike", "hide", "skip", "buy"))])
+    kinds = ("dislike", "buy", "hide", "buy", "skip")
+    log.append([FeedbackEvent("u", ids[n], kind, time=n, event_id=str(n)) for n, kind in enumerate(kinds)])
+    seen = []
+    step = OnlineAdaptation.step
+
+    def spy(self, histories, learned, weights=None, refusals=None):
+        seen.append(refusals)
+        return step(self, histories, learned, weights, refusals)
+
+    monkeypatch.setattr(OnlineAdaptation, "step", spy)
     report = learn(model, log, shop)
-    assert (report.events, report.learned) == (4, 1)
+    assert (report.events, report.learned) == (5, 4), "the first is refused in nobody's place"
+    (refusals,) = seen
+    catalog = load_recommender(model)[1].catalog
+    assert refusals.items.tolist() == [catalog.index(ids[2]), catalog.index(ids[4])]
+    assert refusals.strengths.tolist() == [1.0, 0.25]
+    chosen = [catalog.index(ids[1]), catalog.index(ids[3])]
+    assert [refusals.histories.history(row).tolist() for row in range(2)] == [chosen[:1], chosen]
 
 
 def test_propensities_weigh_events(model, log, shop, monkeypatch):
@@ -202,9 +217,9 @@ def test_propensities_weigh_events(model, log, shop, monkeypatch):
     seen = {}
     step = OnlineAdaptation.step
 
-    def spy(self, histories, learned, weights=None):
+    def spy(self, histories, learned, weights=None, refusals=None):
         seen["weights"] = weights[learned].tolist()
-        return step(self, histories, learned, weights)
+        return step(self, histories, learned, weights, refusals)
 
     monkeypatch.setattr(OnlineAdaptation, "step", spy)
     learn(model, log, shop)
@@ -389,3 +404,32 @@ def test_the_base_is_rehearsed_by_event_in_parts_that_the_model_reads(model, sho
     assert ends[0] == longest
     assert ends[-1] == 9 * longest
     assert len(np.unique(ends)) > 4 * longest, "every part of a long history is rehearsed"
+
+
+def test_what_users_dislike_is_recommended_less_in_their_place(model, log, shop):
+    """Dislikes of the item that would come first; without them, the same choices change nothing of the sort."""
+    ids = shop.items["item_id"].to_list()
+    history = [ids[5], ids[9]]
+    before = load_version(model)
+    first = int(scores(before, history).argmax())
+    for n in range(20):
+        log.append([FeedbackEvent(f"new-{n}", item, "view", time=1e9 + n, event_id=f"{n}-{item}") for item in history])
+        log.append([FeedbackEvent(f"new-{n}", ids[first], "dislike", time=1e9 + n + 1, event_id=f"{n}-no")])
+    outcomes = {}
+    for weight in (0.0, 1.0):
+        folder = shutil.copytree(model, model.with_name(f"refusal-{weight}"))
+        settings = LearningSettings(
+            rank=2, learning_rate=3e-3, events_per_step=6, replay=0, ewc=0, average=0, refusal_weight=weight
+        )
+        with OnlineLearner(folder, log, settings, shop, **ALWAYS) as learner:
+            report = learner.learn()
+        assert (report.learned, report.skipped) == ((60, 0) if weight else (40, 20))
+        outcomes[weight] = float(scores(load_version(folder), history).log_softmax(0)[first])
+    assert outcomes[1.0] < outcomes[0.0] - 0.1
+
+
+def test_a_refusal_that_nothing_can_be_learned_from_is_skipped(model, log, shop):
+    ids = shop.items["item_id"].to_list()
+    log.append([FeedbackEvent("nobody", ids[3], "dislike", time=1e9, event_id="without-history")])
+    report = learn(model, log, shop)
+    assert (report.events, report.learned, report.skipped) == (1, 0, 1)
