@@ -11,6 +11,8 @@ from .console import Console, JsonOption, quiet_libraries, quoted
 
 NAME = "learn"
 POLL_SECONDS = 1.0
+SHOWN = 5
+"""Refused events that are shown."""
 
 
 def command(
@@ -87,8 +89,10 @@ def command(
         if feedback is not None:
             taken = append_file(events, feedback, strict)
             console.say(f"{taken.new:,} new events, {taken.duplicates:,} duplicates, {taken.refused:,} refused.")
-            for example in taken.examples:
+            for example in taken.examples[:SHOWN]:
                 console.say(f"  {example}")
+            if taken.refused > SHOWN:
+                console.say(f"  … and {taken.refused - SHOWN:,} more. Items that are new come in by --items FILE.")
         known = None if data is None else PreparedData.load(data)
         options = {"publish_every": publish_every, "forgetting_limit": forgetting_limit, "seed": seed}
         with OnlineLearner(

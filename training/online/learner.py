@@ -350,6 +350,8 @@ class OnlineLearner:
             "learned": learned,
             "loss": float(np.mean(losses)) if losses else None,
             "prequential_ndcg": float(np.mean([value for _, value in asked])) if asked else None,
+            "prequential_sd": float(np.std([value for _, value in asked])) if asked else None,
+            "asked": len(asked),
             "prequential_groups": self._asked_by_group(asked),
             "guard_ndcg": None if guard is None else guard[0],
             "base_guard_ndcg": None if self.anchor is None else self.anchor.guard_ndcg,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from .versions import Version
 
 FORGETTING_LIMIT = 0.03
 """Share of the guard's NDCG@10 whose loss is warned of, before the learner's own limit rejects an update."""
+
+RECENT_ASKED = 200
+"""Events asked for before learning that are compared with all earlier ones."""
+DRIFT_ERRORS, DRIFT_SHARE = 3.0, 0.15
+"""Drift is a fall by more standard errors, and by a larger share, than these."""
 
 GROUP_LIMIT = 0.1
 """The same of one group of users, whose mean is of fewer cases."""
@@ -34,6 +40,8 @@ def monitor_rows(versions: Sequence[Version]) -> list[dict[str, Any]]:
                 "learned": facts.get("learned", 0),
                 "loss": facts.get("loss"),
                 "prequential_ndcg": facts.get("prequential_ndcg"),
+                "prequential_sd": facts.get("prequential_sd"),
+                "asked": facts.get("asked", 0),
                 "guard_ndcg": guard,
                 "forgotten": None if guard is None or not base else 1 - guard / base,
                 "distance": facts.get("distance"),
@@ -72,13 +80,37 @@ def warnings_of(rows: Sequence[dict[str, Any]], limit: float = FORGETTING_LIMIT)
             f"Rejected: the updates of {', '.join(rejected[-5:])} cost too much and do not serve. Look at their "
             "events, or lower --learning-rate."
         )
-    values = [row["prequential_ndcg"] for row in rows if row["prequential_ndcg"] is not None]
-    if len(values) >= 4 and values[-1] < 0.7 * max(values[:-1]):
+    drift = _drift(rows)
+    if drift is not None:
+        before, recent = drift
         lines.append(
-            f"Drift: NDCG@10 before learning is {values[-1]:.4f}, it was {max(values[:-1]):.4f}. If it stays there, "
-            "train the model anew on recent data."
+            f"Drift: NDCG@10 before learning is {recent:.4f} of late, it was {before:.4f}. If it stays there, train "
+            "the model anew on recent data."
         )
     return lines
+
+
+def _drift(rows: Sequence[dict[str, Any]]) -> tuple[float, float] | None:
+    """NDCG@10 before learning, earlier and of late, where the fall is large and not by chance; `None` otherwise."""
+    known = [row for row in rows if row["asked"] and row["prequential_sd"] is not None]
+    late, asked = len(known), 0
+    while late and asked < RECENT_ASKED:
+        late -= 1
+        asked += known[late]["asked"]
+    if not late or asked < RECENT_ASKED:
+        return None
+    means, errors = zip(*(_mean_and_error(part) for part in (known[:late], known[late:])), strict=True)
+    before, recent = means
+    fell = before - recent > DRIFT_ERRORS * math.hypot(*errors) and recent < (1 - DRIFT_SHARE) * before
+    return means if fell else None
+
+
+def _mean_and_error(rows: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    """Mean over all that were asked, and its standard error."""
+    count = sum(row["asked"] for row in rows)
+    mean = sum(row["asked"] * row["prequential_ndcg"] for row in rows) / count
+    spread = sum(row["asked"] * (row["prequential_sd"] ** 2 + (row["prequential_ndcg"] - mean) ** 2) for row in rows)
+    return mean, math.sqrt(spread) / count
 
 
 def write_monitor(folder: str | Path, rows: Sequence[dict[str, Any]]) -> None:

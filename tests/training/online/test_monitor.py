@@ -11,8 +11,14 @@ from llm4rec.training.online.user_histories import UserHistories
 from llm4rec.training.online.versions import Version
 
 
-def version(number, guard=0.5, groups=None, asked=0.2, **facts):
-    known = {"guard_ndcg": guard, "base_guard_ndcg": 0.5, "prequential_ndcg": asked, "distance": 0.1 * number}
+def version(number, guard=0.5, groups=None, asked=0.2, count=120, **facts):
+    sampled = {"asked": count, "prequential_sd": 0.3}
+    known = sampled | {
+        "guard_ndcg": guard,
+        "base_guard_ndcg": 0.5,
+        "prequential_ndcg": asked,
+        "distance": 0.1 * number,
+    }
     grouped = {"base_guard_groups": {"F": 0.4, "M": 0.6}, "guard_groups": groups} if groups else {}
     return Version(f"{number:06d}", number * 10, "base", 0.0, 10, known | grouped | facts)
 
@@ -36,7 +42,7 @@ def test_what_is_forgotten_is_the_share_of_what_the_base_knew():
             [r"Forgetting in a group: .* lost 25.0 % for users of group \[F\]"],
         ),
         ([version(1, rejected=True), version(2)], ["Rejected: the updates of 000001"]),
-        ([version(n, asked=0.2 if n < 4 else 0.1) for n in range(1, 5)], ["Drift: NDCG@10 before learning is 0.1000"]),
+        ([version(n, asked=0.3 if n < 4 else 0.1) for n in range(1, 6)], ["Drift: NDCG@10 before learning is 0.1000"]),
     ],
 )
 def test_warnings_say_what_happened_in_the_last_version(versions, expected):
@@ -68,3 +74,17 @@ def test_the_guard_is_averaged_by_group_in_the_order_of_its_cases():
     )
     assert len(anchor.guard_cases()) == 4
     assert anchor.by_group(np.array([1.0, 0.5, 0.0, 0.9])) == {"F": 0.5, "M": 0.5}
+
+
+def test_chance_is_no_drift():
+    """A thousand monitors of streams that do not drift: few of them warn, as three standard errors promise."""
+    rng = np.random.default_rng(0)
+    warned = 0
+    for _ in range(1000):
+        values = (rng.random((30, 32)) < 0.1) * rng.uniform(0.3, 1.0, (30, 32))
+        versions = [
+            version(n, asked=part.mean(), count=32, prequential_sd=part.std())
+            for n, part in enumerate(values, start=1)
+        ]
+        warned += bool(warnings_of(monitor_rows(versions)))
+    assert warned < 10
