@@ -6,9 +6,11 @@ import shutil
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor, RetrievalMemory
 from ...modeling_llm4rec.memory import FOLDER as MEMORY
+from ...modeling_llm4rec.recommendation_pipeline import RecommendationPipeline
 from ..adapters import merged
 from ..data.prepared import new_folder
 from ..load import RECIPE_FILE, load_recommender
@@ -110,6 +112,7 @@ class LiveRecommender:
         self.problem: str | None = None
         self._stamp = self._store.stamp()
         self._snapshot = load_version(folder, retrieval=retrieval)
+        self._pipeline: tuple[Snapshot, dict[str, Any], RecommendationPipeline] | None = None
 
     def current(self) -> Snapshot:
         """The newest version; one thread loads it while the others go on with the one before.
@@ -127,6 +130,18 @@ class LiveRecommender:
                 self._stamp = stamp
                 self._loading.release()
         return self._snapshot
+
+    def pipeline(self, **options: Any) -> RecommendationPipeline:
+        """`pipeline("recommendation")` of the current version: ask for it at every request, it is made once a version.
+
+        Args:
+            options: of the pipeline, such as `k=5`.
+        """
+        snapshot, made = self.current(), self._pipeline
+        if made is None or made[0] is not snapshot or made[1] != options:
+            recommender = RecommendationPipeline(model=snapshot.model, processor=snapshot.processor, **options)
+            made = self._pipeline = (snapshot, options, recommender)
+        return made[2]
 
 
 __all__ = ["LiveRecommender", "Snapshot", "export_version", "load_version"]

@@ -68,11 +68,15 @@ def scores(snapshot, history):
 def test_what_happens_in_the_feedback_is_recommended_more_and_readers_swap_to_it(model, log, shop, events):
     reader = LiveRecommender(model)
     before = reader.current()
+    pipeline = reader.pipeline(k=4)
+    assert reader.pipeline(k=4) is pipeline
     log.append(events(56))
     report = learn(model, log, shop)
     assert (report.events, report.learned, report.skipped) == (56, 56, 0)
     after = reader.current()
     assert (before.version, after.version) == ("base", report.version)
+    assert reader.pipeline(k=4).model is after.model
+    assert len(reader.pipeline(k=4)([shop.items["item_id"][5]])) == 4
     ids = shop.items["item_id"].to_list()
     gained = scores(after, [ids[5]]).log_softmax(0)[3] - scores(before, [ids[5]]).log_softmax(0)[3]
     assert gained > 0.1
