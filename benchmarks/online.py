@@ -33,7 +33,10 @@ RECIPES = {
     ),
 }
 """Recipe, what is changed in it, order of the stream, and the share of events that are asked for."""
-SETTINGS: dict[str, list[str]] = {"ml-100k": [], "ml-1m": ["events_per_step=256"]}
+SETTINGS: dict[str, list[str]] = {
+    "ml-100k": [],
+    "ml-1m": ["events_per_step=1024", "replay.replay=128", "online.replay=128"],
+}
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ METHODS: dict[str, LearningSettings] = {
     "finetune": LearningSettings(**{**PLAIN, "rank": 0}),
     "ewc": LearningSettings(**{**PLAIN, "ewc": 100.0}),
     "proximal": LearningSettings(**{**PLAIN, "proximal": 100.0}),
-    "replay": LearningSettings(**{**PLAIN, "replay": 16}),
+    "replay": LearningSettings(**{**PLAIN, "replay": LearningSettings().replay}),
     "online": LearningSettings(),
     "retrain": LearningSettings(**PLAIN),
 }

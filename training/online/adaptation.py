@@ -49,6 +49,7 @@ class OnlineAdaptation:
     r"""A recommender that learns in micro-steps.
 
     A step descends the loss of the new events, plus `replay_weight` times that of rehearsed base histories, by Adam.
+    The new events of a step that has fewer than `events_per_step` count for so much less.
     Then every weight is drawn back towards what it was,
 
     .. math:: \theta_j \leftarrow \theta_j - \frac{\eta \lambda F_j}{1 + \eta \lambda F_j} (\theta_j - \theta^*_j)
@@ -140,8 +141,9 @@ class OnlineAdaptation:
         self.model.train()
         parts, new = [], math.nan
         if learned.any():
-            parts.append(self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights))))
-            new = parts[0].item()
+            loss = self._loss(micro_batch(histories, learned, self.processor, self._clipped(weights)))
+            parts.append(min(1.0, int(learned.sum()) / settings.events_per_step) * loss)
+            new = loss.item()
         if refuses:
             parts.append(settings.refusal_weight * self._refusal_loss(refusals))
         if settings.replay and len(self._rehearsable):

@@ -14,7 +14,7 @@ class LearningSettings:
         rank: of the low-rank adapter on the backbone; what belongs to items and events is copied and trained whole.
             0: no adapter, all weights move.
         learning_rate: of Adam.
-        events_per_step: new events of a micro-step.
+        events_per_step: new events of a micro-step. One with fewer moves the less for them, beside what it rehearses.
         replay: histories of the base that every step rehearses.
         replay_weight: of their loss beside that of the new events.
         ewc: λ of elastic weight consolidation: what the base needs is held the tighter. 0: none.
@@ -30,13 +30,13 @@ class LearningSettings:
     """
 
     rank: int = 8
-    learning_rate: float = 3e-5
-    events_per_step: int = 64
-    replay: int = 16
+    learning_rate: float = 1e-4
+    events_per_step: int = 512
+    replay: int = 64
     replay_weight: float = 1.0
     ewc: float = 100.0
     proximal: float = 0.0
-    average: float = 50.0
+    average: float = 10.0
     refusal_weight: float = 1.0
     max_grad_norm: float = 1.0
     max_weight: float = 10.0
