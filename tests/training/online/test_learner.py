@@ -437,3 +437,26 @@ def test_a_refusal_that_nothing_can_be_learned_from_is_skipped(model, log, shop)
     log.append([FeedbackEvent("nobody", ids[3], "dislike", time=1e9, event_id="without-history")])
     report = learn(model, log, shop)
     assert (report.events, report.learned, report.skipped) == (1, 0, 1)
+
+
+def test_a_step_of_few_events_moves_the_less_for_them(model, shop):
+    events = shop.interactions
+    histories = events.take(np.flatnonzero(events.lengths > 1)[:4])
+    learned = np.zeros(len(histories.items), dtype=bool)
+    learned[histories.offsets[1:] - 1] = True
+    moved = {}
+    for events_per_step in (2, 4, 8, 16):
+        recommender, processor = load_recommender(model)
+        settings = LearningSettings(
+            rank=2, replay=0, ewc=0, average=0, events_per_step=events_per_step, max_grad_norm=1e9
+        )
+        adaptation = OnlineAdaptation(recommender, processor, settings)
+        adaptation.model.train = lambda mode=True, kept=adaptation.model: kept  # no dropout
+        adaptation.optimizer = torch.optim.SGD(adaptation.weights.values(), lr=0.1)
+        adaptation.step(histories, learned)
+        moved[events_per_step] = (
+            sum(float((weight - adaptation.anchor[name]).norm() ** 2) for name, weight in adaptation.weights.items())
+            ** 0.5
+        )
+    assert moved[4] == pytest.approx(moved[2], rel=1e-4), "a full step counts its events as they are"
+    assert [moved[4] / moved[8], moved[4] / moved[16]] == pytest.approx([2, 4], rel=1e-3)
