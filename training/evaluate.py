@@ -163,7 +163,9 @@ def _load(
     if version is None:
         return *load_recommender(model, revision=revision), None
     if revision is not None or not Path(model).is_dir():
-        raise ValueError(f"Versions are those of a model folder, but {model} is on the Hub. Leave the version out.")
+        raise ValueError(
+            f"Versions are those of a model folder, but {model} is none. Name one, or leave the version out."
+        )
     found = load_version(model, None if version == CURRENT else version)
     return found.model, found.processor, found.version
 

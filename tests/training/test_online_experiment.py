@@ -78,33 +78,26 @@ def test_held_out_events_are_context_and_never_targets(outcome, shop):
     assert set(stream.items[chunk]) <= set((batch["input_ids"] - processor.text_vocab_size).flatten().tolist())
 
 
-def test_an_interrupted_run_goes_on_with_the_base_it_has(outcome, shop, tiny_recipe):
-    said = []
-    online_experiment(
-        shop,
-        tiny_recipe("training.epochs=1"),
-        outcome[0],
-        methods_named(["frozen"], ["events_per_step=16"]),
-        share=0.2,
-        blocks=2,
-        say=said.append,
-    )
-    assert "trained earlier" in said[0]
+@pytest.fixture
+def run_again(outcome, shop, tiny_recipe):
+    """What a run of the frozen model into the same folder says."""
+
+    def run(**options):
+        said = []
+        methods = methods_named(["frozen"], ["events_per_step=16"])
+        recipe = tiny_recipe("training.epochs=1")
+        online_experiment(shop, recipe, outcome[0], methods, share=0.2, blocks=2, say=said.append, **options)
+        return said
+
+    return run
 
 
-def test_another_stream_never_gets_a_base_that_has_learned_its_events(outcome, shop, tiny_recipe):
-    said = []
-    online_experiment(
-        shop,
-        tiny_recipe("training.epochs=1"),
-        outcome[0],
-        methods_named(["frozen"], ["events_per_step=16"]),
-        share=0.2,
-        before=0.4,
-        blocks=2,
-        say=said.append,
-    )
-    assert not any("trained earlier" in line for line in said)
+def test_an_interrupted_run_goes_on_with_the_base_it_has(run_again):
+    assert "trained earlier" in run_again()[0]
+
+
+def test_another_stream_never_gets_a_base_that_has_learned_its_events(run_again):
+    assert not any("trained earlier" in line for line in run_again(before=0.4))
 
 
 def test_settings_are_changed_for_one_method_or_all():

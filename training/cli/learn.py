@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +53,6 @@ def command(
         raise typer.BadParameter("Give events with --feedback FILE, a log with --log DB, or one to --follow DB.")
     console = Console(as_json)
     quiet_libraries()
-    import time
     from dataclasses import asdict, replace
 
     from ...modeling_llm4rec import LLM4RecProcessor

@@ -145,7 +145,8 @@ class OnlineAdaptation:
             parts.append(min(1.0, int(learned.sum()) / settings.events_per_step) * loss)
             new = loss.item()
         if refuses:
-            parts.append(settings.refusal_weight * self._refusal_loss(refusals))
+            share = min(1.0, len(refusals.items) / settings.events_per_step)
+            parts.append(share * settings.refusal_weight * self._refusal_loss(refusals))
         if settings.replay and len(self._rehearsable):
             past = self._past()
             rehearsed = self._loss(micro_batch(past, np.ones(len(past.items), dtype=bool), self.processor))

@@ -35,8 +35,8 @@ from .versions import BASE, Version, VersionStore
 
 CONSUMER = "learner"
 OPTIMIZER_FILE = "optimizer.safetensors"
-ASKED_PER_STEP = 16
-"""Events of a micro-step that are asked for before they are learned, for the monitor."""
+ASKED_EVERY = 4
+"""One in so many events is asked for before it is learned, for the monitor."""
 
 WITHOUT_BASE = {"replay": 0, "ewc": 0.0}
 
@@ -261,7 +261,7 @@ class OnlineLearner:
             learned[stop - len(values) : stop] = True
             weights[stop - len(values) : stop] = values
         weighted = any(logged.event.propensity is not None for logged in batch)
-        values = self._ask(list(new), histories, np.flatnonzero(learned)[:ASKED_PER_STEP])
+        values = self._ask(list(new), histories, np.flatnonzero(learned)[::ASKED_EVERY])
         try:
             loss = self.adaptation.step(histories, learned, weights if weighted else None, refusals)
         except NonFiniteLossError as error:

@@ -455,8 +455,19 @@ def test_a_step_of_few_events_moves_the_less_for_them(model, shop):
         adaptation.optimizer = torch.optim.SGD(adaptation.weights.values(), lr=0.1)
         adaptation.step(histories, learned)
         moved[events_per_step] = (
-            sum(float((weight - adaptation.anchor[name]).norm() ** 2) for name, weight in adaptation.weights.items())
+            sum(
+                float((weight.detach() - adaptation.anchor[name]).norm() ** 2)
+                for name, weight in adaptation.weights.items()
+            )
             ** 0.5
         )
     assert moved[4] == pytest.approx(moved[2], rel=1e-4), "a full step counts its events as they are"
     assert [moved[4] / moved[8], moved[4] / moved[16]] == pytest.approx([2, 4], rel=1e-3)
+
+
+def test_what_is_asked_before_learning_is_spread_over_the_users_of_a_step(model, log, shop, events):
+    log.append(events(56))
+    settings = LearningSettings(rank=2, events_per_step=56, replay=0, ewc=0)
+    with OnlineLearner(model, log, settings, shop, **ALWAYS) as learner:
+        asked = learner._absorb(list(log.events()))[2]
+    assert len({user for user, _ in asked}) == 7
