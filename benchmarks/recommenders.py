@@ -36,9 +36,9 @@ from llm4rec.training.data.prepared import PreparedData
 from llm4rec.training.data.splits import Split
 from llm4rec.training.evaluate import load_recommender
 from llm4rec.training.evaluation.ranking_evaluator import Scorer
-from llm4rec.training.load import RECIPE_FILE
+from llm4rec.training.load import CHECKPOINTS, RECIPE_FILE
 from llm4rec.training.retrieval.fit import add_retrieval
-from llm4rec.training.run_folder import check_same_recipe
+from llm4rec.training.run_folder import check_same_recipe, last_checkpoint
 from llm4rec.training.train import REPORT_FILE, train, with_absolute_paths
 from llm4rec.training.trainer import ModelScorer
 
@@ -130,10 +130,13 @@ def fit_llm4rec(
 ) -> Fitted:
     """Train, or take the finished model of the same recipe in `output`, and load the best validation epoch.
 
+    A run that was interrupted goes on from its last checkpoint in `output`.
+
     Args:
         least: validation NDCG@10 that diverse lists are to keep.
 
     Raises:
+        KeyboardInterrupt: after Ctrl-C; the same call goes on.
         ValueError: if `output` holds a model of another recipe.
     """
     spent, settings = 0.0, recipe.retrieval
@@ -143,7 +146,11 @@ def fit_llm4rec(
         report = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
         validation, spent = report["validation"], report["seconds"]
     else:
-        validation = train(data, recipe, output, overwrite=True, split=split, progress=False).validation
+        resume = last_checkpoint(output / CHECKPOINTS) is not None
+        report = train(data, recipe, output, resume=resume, overwrite=True, split=split, progress=False)
+        if report.interrupted:
+            raise KeyboardInterrupt(f"{output} holds what the same command goes on from.")
+        validation, spent = report.validation, report.seconds_before
     model, processor = load_recommender(output)
     if torch.cuda.is_available():
         model = model.to("cuda")

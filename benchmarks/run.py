@@ -260,7 +260,11 @@ def main() -> None:
     parser.add_argument("--as", dest="label", help="name in tables, where --set makes it another model")
     parser.add_argument("--work", type=Path, help="keep prepared data and text vectors here between runs")
     parser.add_argument("--peer-python", help="interpreter of the environment of a peer (peers/rectools_run.py)")
-    parser.add_argument("--models", type=Path, help="keep trained models here; a finished one is not trained again")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        help="keep trained models here: a finished one is not trained again, an interrupted one goes on",
+    )
     parser.add_argument("--as-accurate-as", metavar="MODEL", help=f"{DIVERSE}: keep no more accuracy than this one's")
     args = parser.parse_args()
     if args.text_encoder and Path(args.text_encoder).is_dir():

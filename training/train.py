@@ -47,7 +47,8 @@ class TrainReport:
     Attributes:
         output: the model folder, or the folder of checkpoints if the run was interrupted.
         interrupted: Ctrl-C ended the run; the same call with `resume=True` goes on.
-        epochs, steps, seconds: how long it ran.
+        epochs, steps, seconds: how long it ran, before it was resumed too.
+        seconds_before: of the seconds, those before it was resumed.
         validation: metrics of the selected checkpoint on validation.
         parameters: how many weights were trained.
     """
@@ -59,6 +60,7 @@ class TrainReport:
     seconds: float
     validation: dict[str, float]
     parameters: int
+    seconds_before: float = 0.0
 
 
 def train(
@@ -169,9 +171,16 @@ def train(
         found = add_retrieval(
             recommender_of(trainer.model), processor, split, recipe.retrieval, recipe.training.seed, say, progress
         )
-    seconds = time.perf_counter() - started
+    seconds = trainer.seconds_before + time.perf_counter() - started
     report = TrainReport(
-        output, trainer.interrupted, trainer.state.epoch or 0.0, trainer.state.global_step, seconds, best, parameters
+        output,
+        trainer.interrupted,
+        trainer.state.epoch or 0.0,
+        trainer.state.global_step,
+        seconds,
+        best,
+        parameters,
+        trainer.seconds_before,
     )
     if trainer.interrupted or not trainer.is_world_process_zero():
         return report

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTConfig, SFTTrainer
 
@@ -148,6 +150,28 @@ class StopOnInterrupt(TrainerCallback):
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
+
+
+class Stopwatch(TrainerCallback, ExportableState):
+    """Knows how long a run took before it was interrupted: every checkpoint holds the seconds up to it.
+
+    Attributes:
+        before: seconds of the parts of this run that came before, up to the checkpoint that it goes on from.
+    """
+
+    def __init__(self) -> None:
+        self.before = 0.0
+        self._started = time.perf_counter()
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Go on counting where the checkpoint stopped."""
+        if state.global_step:
+            saved = state.stateful_callbacks.get(type(self).__name__, {})  # not in checkpoints of older versions
+            self.before = saved.get("attributes", {}).get("before", 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"args": {}, "attributes": {"before": self.before + time.perf_counter() - self._started}}
 
 
 class UpdateAverage(TrainerCallback):
@@ -294,8 +318,8 @@ class LLM4RecTrainer(SFTTrainer):
         )
         tokenizer = processor.tokenizer
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else processor.start_id
-        self._interrupt = StopOnInterrupt(say)
-        callbacks = [EarlyStopping(args.patience), self._interrupt, *kwargs.pop("callbacks", [])]
+        self._interrupt, self._stopwatch = StopOnInterrupt(say), Stopwatch()
+        callbacks = [EarlyStopping(args.patience), self._interrupt, self._stopwatch, *kwargs.pop("callbacks", [])]
         # The Trainer asks for an evaluation data set before it evaluates; ours is the evaluator.
         super().__init__(
             model=model,
@@ -319,6 +343,11 @@ class LLM4RecTrainer(SFTTrainer):
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended training."""
         return self._interrupt.interrupted
+
+    @property
+    def seconds_before(self) -> float:
+        """How long this run took before it was interrupted; 0 for one that was not resumed."""
+        return self._stopwatch.before
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         dataset = train_dataset if train_dataset is not None else self.train_dataset

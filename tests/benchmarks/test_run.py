@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import signal
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from llm4rec.training.baselines.item_knn import ItemKNN
 from llm4rec.training.data.splits import leave_one_out
 from llm4rec.training.evaluation.ranking_evaluator import RankingEvaluator
 from llm4rec.training.evaluation.report import ROW_KEYS
+from llm4rec.training.trainer import LLM4RecTrainer
 
 TINY = [
     "data.max_history=8",
@@ -154,6 +156,32 @@ def test_diverse_lists_are_those_of_the_kept_model_reordered(measured, tmp_path)
     assert plain.targets.tolist() == diverse.targets.tolist()
     with pytest.raises(ValueError, match=r"training\.weight_decay was"):
         measured("llm4rec", overrides=[*TINY, "training.weight_decay=0.5"], models=tmp_path / "models")
+
+
+def test_an_interrupted_run_goes_on_and_counts_the_time_before(measured, monkeypatch, tmp_path):
+    overrides = [*TINY, "training.epochs=3", "training.patience=0"]
+    whole, *_ = measured("llm4rec", overrides=overrides, models=tmp_path / "whole")
+    step = LLM4RecTrainer.training_step
+
+    def press_ctrl_c(trainer, *args, **kwargs):
+        if trainer.state.global_step == 6:
+            signal.raise_signal(signal.SIGINT)
+        return step(trainer, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LLM4RecTrainer, "training_step", press_ctrl_c)
+        with pytest.raises(KeyboardInterrupt, match="goes on from"):
+            measured("llm4rec", overrides=overrides, models=tmp_path / "models")
+    (state,) = (tmp_path / "models").rglob("checkpoint-7/trainer_state.json")
+    facts = json.loads(state.read_text())
+    assert facts["stateful_callbacks"]["Stopwatch"]["attributes"]["before"] > 0
+    facts["stateful_callbacks"]["Stopwatch"]["attributes"]["before"] = 1000.0
+    state.write_text(json.dumps(facts))
+    row, *_ = measured("llm4rec", overrides=overrides, models=tmp_path / "models")
+    assert row["metrics"] == pytest.approx(whole["metrics"])
+    assert 1000 < row["seconds"] < 1100
+    again, *_ = measured("llm4rec", overrides=overrides, models=tmp_path / "models")
+    assert 1000 < again["seconds"] < 1100
 
 
 def test_diverse_lists_can_spend_accuracy_down_to_that_of_another_model(measured, tmp_path):
