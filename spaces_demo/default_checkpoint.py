@@ -102,6 +102,8 @@ def _prepare(world, folder: Path) -> None:
 
 def _keep_what_is_served(model: Path, output: Path) -> None:
     """Copy a model folder without the code in it, which the installed package has, and without training state."""
+    from ..training.train import REPORT_FILE
+
     if output.exists():
         shutil.rmtree(output)
     output.mkdir(parents=True)
@@ -111,6 +113,9 @@ def _keep_what_is_served(model: Path, output: Path) -> None:
             target = output / file.relative_to(model)
             target.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, target)
+    report = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
+    del report["log"]  # a line per epoch that nobody reads there
+    (output / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 def _examples(world, count: int = 6, length: int = 8) -> list[dict]:

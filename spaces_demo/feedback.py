@@ -2,7 +2,7 @@
 
 The one place where the Space meets online learning. `Feedback` needs two things from it:
 
-- a **source** with `current()`, an immutable snapshot with `model`, `processor` and `version`, asked at every request:
+- a **source** with `current()`, a :class:`~llm4rec.training.snapshot.Snapshot`, asked at every request:
   :class:`~llm4rec.training.online.published.LiveRecommender` for a model folder, whose learner may publish at any
   moment, and :class:`FixedRecommender` for a model of the Hub.
 - the **log** (:class:`~llm4rec.training.online.feedback_log.FeedbackLog`), which the learner reads:
@@ -20,7 +20,8 @@ from ..training.online.feedback_event import FeedbackEvent
 from ..training.online.feedback_log import FeedbackLog
 from ..training.online.feedback_rules import FeedbackRules
 from ..training.online.published import LiveRecommender
-from .served_model import Example, Snapshot, examples_of, load_served
+from ..training.snapshot import Snapshot
+from .served_model import Example, examples_of, load_served
 from .settings import Settings
 from .visitor import Visitor
 
@@ -30,8 +31,8 @@ LIKE, DISLIKE = "like", "dislike"
 class RecommenderSource(Protocol):
     """Gives the model that is to be served now."""
 
-    def current(self) -> Any:
-        """A snapshot with `model`, `processor` and `version`."""
+    def current(self) -> Snapshot:
+        """The model, as it stays for one request."""
 
 
 class FixedRecommender:
@@ -68,18 +69,13 @@ class Feedback:
     """
 
     def __init__(self, source: RecommenderSource, log: Path):
-        self._source, self._current = source, None
+        self._source = source
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = FeedbackLog(log)
 
     def current(self) -> Snapshot:
         """The model to serve."""
-        now = self._source.current()
-        known = self._current
-        if known is None or known.model is not now.model or known.version != str(now.version):
-            known = Snapshot(now.model, now.processor, str(now.version))
-            self._current = known
-        return known
+        return self._source.current()
 
     def give(self, visitor: Visitor, item_id: str, kind: str, context: dict[str, Any] | None = None) -> bool:
         """A thumb: on the disk first, then in the visitor's session.

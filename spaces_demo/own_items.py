@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Any
 
 from ..modeling_llm4rec import Catalog, LLM4RecForCausalLM
-from .served_model import Snapshot
+from ..training.snapshot import Snapshot
 
 MOST_VIEWS = 32
 """Extended models that are kept at a time; others are made again, in milliseconds for small catalogs."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..modeling_llm4rec.diversity import diversify
-from .served_model import Snapshot
+from ..training.snapshot import Snapshot
 
 CANDIDATES_PER_ITEM = 5
 """Candidates among which a diverse list is chosen, for each of its items."""

@@ -10,30 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from ..modeling_llm4rec import LLM4RecProcessor
+from ..training.snapshot import Snapshot
 from .default_checkpoint import EXAMPLES_FILE, FOLDER
 
 LONGEST_NAME = 80
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A model as it is at one moment.
-
-    Attributes:
-        model: in evaluation mode; shared, so nobody may change it.
-        processor: with the catalog of the model.
-        version: names it; another one means other weights or another catalog.
-    """
-
-    model: LLM4RecForCausalLM
-    processor: LLM4RecProcessor
-    version: str
-
-    @property
-    def has_popularity(self) -> bool:
-        """Whether γ′ can be chosen."""
-        return self.model.model.popularity_prior is not None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from ..modeling_llm4rec import Catalog
 from ..modeling_llm4rec.explanation_messages import MESSAGES
 from ..modeling_llm4rec.explanation_text import STYLES
 from ..modeling_llm4rec.title_search import TitleSearch
+from ..training.snapshot import Snapshot
 from .feedback import DISLIKE, LIKE, Feedback, RecommenderSource, source_of
 from .limits import (
     LONGEST_QUERY,
@@ -28,7 +29,7 @@ from .limits import (
 from .markup import one_line
 from .own_items import OwnItems
 from .recommending import RecommendedList, Wish, recommend
-from .served_model import Example, Snapshot
+from .served_model import Example
 from .settings import Settings
 from .study import StudyLog
 from .visitor import LONGEST_HISTORY, MOST_ADDED, Visitor

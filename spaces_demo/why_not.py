@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ..modeling_llm4rec.recommendation import exclude, exclude_seen
+from ..training.snapshot import Snapshot
 from .recommending import Wish, model_inputs
-from .served_model import Snapshot
 
 TRIED_ITEMS = 24
 """Items most like it that are tried as one more choice."""

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor, RetrievalMemory
+from ...modeling_llm4rec import LLM4RecForCausalLM, RetrievalMemory
 from ...modeling_llm4rec.memory import FOLDER as MEMORY
 from ...modeling_llm4rec.recommendation_pipeline import RecommendationPipeline
 from ..adapters import merged
 from ..data.prepared import new_folder
 from ..load import RECIPE_FILE, load_recommender
+from ..snapshot import Snapshot
 from .new_items import add_items, items_of
 from .versions import BASE, VersionStore
 
 ADAPTER = "adapter"
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A recommender at a moment; it stays as it is while newer versions are published.
-
-    Attributes:
-        model: ready to recommend. processor: its processor. version: name, `base` before the first.
-    """
-
-    model: LLM4RecForCausalLM
-    processor: LLM4RecProcessor
-    version: str
 
 
 def load_version(folder: str | Path, version: str | None = None, retrieval: bool = True) -> Snapshot:
@@ -144,4 +131,4 @@ class LiveRecommender:
         return made[2]
 
 
-__all__ = ["LiveRecommender", "Snapshot", "export_version", "load_version"]
+__all__ = ["LiveRecommender", "export_version", "load_version"]
