@@ -8,7 +8,7 @@
 | `sasrec sasrec-sampled` | LLM4Rec that reads item ids alone, with the full softmax or 256 negatives |
 | `llm4rec` and its ablations | the recipe of the data set |
 | `llm4rec-retrieval` | the same model with a memory of train, the adapter fitted on validation |
-| `llm4rec-diverse` | the same model, lists re-ordered for variety |
+| `llm4rec-diverse llm4rec-retrieval-diverse` | the same models, lists re-ordered for variety |
 | `rectools-sasrec rectools-bert4rec` | another library, in an environment of its own |
 
 `benchmarks/run.py` fits one and has it judged.
@@ -42,12 +42,12 @@ from llm4rec.training.run_folder import check_same_recipe, last_checkpoint
 from llm4rec.training.train import REPORT_FILE, train, with_absolute_paths
 from llm4rec.training.trainer import ModelScorer
 
-DIVERSE = "llm4rec-diverse"
-RETRIEVAL = "llm4rec-retrieval"
+RETRIEVAL = ("llm4rec-retrieval", "llm4rec-retrieval-diverse")
+DIVERSE = ("llm4rec-diverse", "llm4rec-retrieval-diverse")
 LLM4REC = (
     "llm4rec",
-    DIVERSE,
-    RETRIEVAL,
+    *RETRIEVAL,
+    "llm4rec-diverse",
     "llm4rec-without-text",
     "llm4rec-without-categories",
     "sasrec",
@@ -156,7 +156,7 @@ def fit_llm4rec(
         model = model.to("cuda")
     config = recipe.to_dict()
     config["data"]["text_encoder"] = encoder_name(recipe.data.text_encoder)
-    if name == RETRIEVAL:
+    if name in RETRIEVAL:
         started = time.perf_counter()
         report = add_retrieval(model, processor, split, settings, recipe.training.seed)
         validation = report.metrics | {f"retrieval/{metric}": value for metric, value in report.diagnostics.items()}
@@ -166,7 +166,7 @@ def fit_llm4rec(
             "fit_seconds": round(time.perf_counter() - started, 1),
         }
     scorer: Scorer = ModelScorer(model, processor)
-    if name == DIVERSE:
+    if name in DIVERSE:
         with torch.no_grad():
             vectors = model.model.item_table()
         scorer, config["diversity"] = choose_strength(scorer, vectors, split, least)

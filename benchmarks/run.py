@@ -96,7 +96,7 @@ class Run:
         """Where the trained model is kept; diverse lists and a memory belong to the plain model."""
         if self.models is None:
             return None
-        name = "llm4rec" if self.model in (DIVERSE, RETRIEVAL) else self.name
+        name = "llm4rec" if self.model in (*DIVERSE, *RETRIEVAL) else self.name
         return self.models / self.dataset / run_name(name, self.protocol, self.seed)
 
     @property
@@ -138,8 +138,8 @@ def accuracy_to_keep(run: Run, results: Path) -> float | None:
     """
     if run.as_accurate_as is None:
         return None
-    if run.model != DIVERSE:
-        raise ValueError(f"--as-accurate-as is for {DIVERSE} only, got {run.model}.")
+    if run.model not in DIVERSE:
+        raise ValueError(f"--as-accurate-as is for {' and '.join(DIVERSE)} only, got {run.model}.")
     stem = run_name(run.as_accurate_as, run.protocol, None)
     paths = [*results.glob(f"{run.dataset}/{stem}.json"), *results.glob(f"{run.dataset}/{stem}-seed[0-9]*.json")]
     if not paths:
@@ -265,7 +265,9 @@ def main() -> None:
         type=Path,
         help="keep trained models here: a finished one is not trained again, an interrupted one goes on",
     )
-    parser.add_argument("--as-accurate-as", metavar="MODEL", help=f"{DIVERSE}: keep no more accuracy than this one's")
+    parser.add_argument(
+        "--as-accurate-as", metavar="MODEL", help="diverse lists: keep no more accuracy than this one's"
+    )
     args = parser.parse_args()
     if args.text_encoder and Path(args.text_encoder).is_dir():
         args.text_encoder = str(Path(args.text_encoder).absolute())  # training names it so, and so does the cache

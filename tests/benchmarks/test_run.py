@@ -197,7 +197,7 @@ def test_diverse_lists_can_spend_accuracy_down_to_that_of_another_model(measured
     assert record["validation"][f"{record['chosen']['strength'] or 0}"] >= floor
     with pytest.raises(ValueError, match="holds no row of ease; run it first"):
         measured("llm4rec-diverse", overrides=TINY, models=tmp_path / "models", as_accurate_as="ease")
-    with pytest.raises(ValueError, match="is for llm4rec-diverse only"):
+    with pytest.raises(ValueError, match="is for llm4rec-diverse and llm4rec-retrieval-diverse only"):
         measured("llm4rec", overrides=TINY, models=tmp_path / "models", as_accurate_as="popularity")
 
 
@@ -228,3 +228,7 @@ def test_a_memory_is_added_to_the_plain_model_and_chosen_on_validation(measured,
     )
     assert np.array_equal(kept.targets, plain_kept.targets)
     assert "validation/retrieval/all/precision@10" in row["metrics"]
+    row, diverse, _ = measured("llm4rec-retrieval-diverse", overrides=overrides, models=tmp_path / "models")
+    assert {"retrieval", "diversity"} <= set(row["config"])
+    assert row["config"]["diversity"]["validation"]["0"] > 0
+    assert np.array_equal(kept.targets, diverse.targets)
