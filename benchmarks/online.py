@@ -3,8 +3,8 @@
     python benchmarks/online.py ml-100k --seed 0 --data $DATA --work $WORK
     python benchmarks/online.py ml-1m --seed 0 --data $DATA --work $WORK
 
-Rate and size of the steps, the same for all methods, were chosen on the last fifth of what comes before the stream,
-which the reported runs learn as base (`docs/design.md`); `--before 0.2` measures there. Rows go to
+Rate and size of the steps were chosen on the last fifth of what comes before the stream, which the reported runs learn
+as base (`docs/design.md`); `--before 0.2` measures there. Rows go to
 `benchmarks/results/online/<dataset>-<method>-seed<k>.json`, figures to `benchmarks/figures/`. ML-1M has times for a
 quarter of its events: its stream is the last fifth of every user, in turns of a sitting each.
 """
@@ -37,6 +37,7 @@ SETTINGS: dict[str, list[str]] = {
     "ml-100k": [],
     "ml-1m": ["events_per_step=1024", "replay.replay=128", "online.replay=128"],
 }
+"""Of all methods, and of single ones, where they are not those of `METHODS`."""
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ class WeightAverage:
     .. math:: \bar\theta_t = \beta_t \bar\theta_{t-1} + (1 - \beta_t)\,\theta_t, \quad
               \beta_t = \min\!\left(1 - \tfrac{1}{h}, \tfrac{1 + t}{10 + t}\right)
 
+    From weights that are trained already, :math:`\beta_t = 1 - \tfrac{1}{h}` from the first step on.
+
     The average of the steps around an optimum lies nearer to it than any of them (Polyak and Juditsky 1992; as moving
     average of network weights Tarvainen and Valpola, arXiv 1703.01780). It does what decaying the learning rate does,
     but at every epoch, so that early stopping need not know the last one beforehand.
@@ -29,17 +31,18 @@ class WeightAverage:
     Args:
         model: its weights that require gradients are averaged; the rest is left alone.
         horizon: h, optimiser steps that the average looks back on; at least 1.
+        trained: the weights are good as they are, and the average leaves them as slowly as anything later.
     """
 
-    def __init__(self, model: torch.nn.Module, horizon: float):
-        self.decay = 1 - 1 / max(1.0, horizon)
+    def __init__(self, model: torch.nn.Module, horizon: float, trained: bool = False):
+        self.decay, self.trained = 1 - 1 / max(1.0, horizon), trained
         self.names, self.weights = zip(*((n, w) for n, w in model.named_parameters() if w.requires_grad), strict=True)
         self.average = [weight.detach().clone() for weight in self.weights]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimiser step `step`, counted from 1."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = self.decay if self.trained else min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, [weight.detach() for weight in self.weights], 1 - decay)
 
     @contextmanager

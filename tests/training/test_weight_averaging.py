@@ -38,6 +38,14 @@ def test_late_averages_weigh_steps_by_the_power_of_their_age(model):
         torch.testing.assert_close(model.weight.detach(), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_the_average_leaves_trained_weights_as_slowly_as_any_later_ones(model):
+    for trained, share in ((True, 0.1), (False, 9 / 11)):  # without training, the first steps are soon forgotten
+        average = WeightAverage(model, horizon=10, trained=trained)
+        first, second = walk(model, average, 1)
+        with average.in_place():
+            torch.testing.assert_close(model.weight.detach(), first + share * (second - first))
+
+
 def test_training_goes_on_from_its_own_weights(model):
     average = WeightAverage(model, horizon=10)
     last = walk(model, average, 3)[-1]

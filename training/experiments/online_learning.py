@@ -26,15 +26,24 @@ from .outputs import write_plot, write_table
 from .periodic_retraining import PeriodicRetraining
 from .trained_variants import trained_variant
 
-PLAIN: dict[str, Any] = {"replay": 0, "ewc": 0.0, "average": 0.0, "remember": False}
-"""Gradients of the new events and nothing else."""
+PLAIN: dict[str, Any] = {
+    "rank": 8,
+    "learning_rate": 1e-4,
+    "events_per_step": 512,
+    "replay": 0,
+    "replay_weight": 1.0,
+    "ewc": 0.0,
+    "average": 0.0,
+    "remember": False,
+}
+"""Gradients of the new events and nothing else, at a rate that suits them: a higher one forgets more than it gains."""
 
 METHODS: dict[str, LearningSettings] = {
     "frozen": LearningSettings(**PLAIN),
     "finetune": LearningSettings(**{**PLAIN, "rank": 0}),
     "ewc": LearningSettings(**{**PLAIN, "ewc": 100.0}),
     "proximal": LearningSettings(**{**PLAIN, "proximal": 100.0}),
-    "replay": LearningSettings(**{**PLAIN, "replay": LearningSettings().replay}),
+    "replay": LearningSettings(**{**PLAIN, "replay": 64}),
     "online": LearningSettings(),
     "retrain": LearningSettings(**PLAIN),
 }

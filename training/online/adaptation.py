@@ -104,7 +104,7 @@ class OnlineAdaptation:
             self.fisher = diagonal_fisher(self.model, processor, base, self.weights, seed, progress=progress)
         self.optimizer = torch.optim.Adam(self.weights.values(), lr=settings.learning_rate)
         self.steps = 0
-        self._average = WeightAverage(self.model, settings.average) if settings.average else None
+        self._average = WeightAverage(self.model, settings.average, trained=True) if settings.average else None
 
     @property
     def recommender(self) -> LLM4RecForCausalLM:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -39,6 +39,8 @@ ASKED_EVERY = 4
 """One in so many events is asked for before it is learned, for the monitor."""
 
 WITHOUT_BASE = {"replay": 0, "ewc": 0.0}
+RATE_WITHOUT_BASE = 1e-4
+"""Learning rate, unless another was asked for: without rehearsal a higher one forgets more than it learns."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,10 @@ class OnlineLearner:
             self.anchor = Anchor.of(data, split_of(data, recipe), self.processor, seed)
         settings = self._settings(settings)
         if self.anchor is None and (settings.replay or settings.ewc):
-            settings = LearningSettings(**{**vars(settings), **WITHOUT_BASE, "proximal": settings.proximal or 10.0})
+            asked = settings.learning_rate
+            rate = RATE_WITHOUT_BASE if asked == LearningSettings().learning_rate else asked
+            proximal = settings.proximal or 10.0
+            settings = replace(settings, **WITHOUT_BASE, proximal=proximal, learning_rate=rate)
             self.say(
                 "Without the data that the model was trained on (--data) there is no rehearsal, no elastic weight "
                 "consolidation and no guard: the learner pulls to the version published last."

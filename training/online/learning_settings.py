@@ -29,14 +29,14 @@ class LearningSettings:
         ValueError: for a number outside its range.
     """
 
-    rank: int = 8
-    learning_rate: float = 1e-4
-    events_per_step: int = 512
+    rank: int = 32
+    learning_rate: float = 1e-3
+    events_per_step: int = 128
     replay: int = 64
-    replay_weight: float = 1.0
+    replay_weight: float = 3.0
     ewc: float = 100.0
     proximal: float = 0.0
-    average: float = 10.0
+    average: float = 50.0
     refusal_weight: float = 1.0
     max_grad_norm: float = 1.0
     max_weight: float = 10.0

@@ -465,6 +465,21 @@ def test_a_step_of_few_events_moves_the_less_for_them(model, shop):
     assert [moved[4] / moved[8], moved[4] / moved[16]] == pytest.approx([2, 4], rel=1e-3)
 
 
+def test_what_is_published_leaves_the_trained_weights_slowly(model, shop):
+    recommender, processor = load_recommender(model)
+    settings = LearningSettings(rank=2, learning_rate=0.1, replay=0, ewc=0, average=10, events_per_step=2)
+    adaptation = OnlineAdaptation(recommender, processor, settings)
+    histories = shop.interactions.take(np.flatnonzero(shop.interactions.lengths > 1)[:4])
+
+    def moved():
+        return max(float((w.detach() - adaptation.anchor[name]).abs().max()) for name, w in adaptation.weights.items())
+
+    adaptation.step(histories, np.ones(len(histories.items), dtype=bool))
+    assert moved() == pytest.approx(0.1, rel=1e-3), "Adam's first step goes as far as the learning rate"
+    with adaptation.as_published():
+        assert moved() == pytest.approx(0.1 / 10, rel=1e-3)
+
+
 def test_what_is_asked_before_learning_is_spread_over_the_users_of_a_step(model, log, shop, events):
     log.append(events(56))
     settings = LearningSettings(rank=2, events_per_step=56, replay=0, ewc=0)
