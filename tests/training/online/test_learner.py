@@ -238,6 +238,13 @@ def test_without_the_data_it_learns_and_says_what_is_missing(model, log, shop, e
     assert "no rehearsal" in said[0]
 
 
+@pytest.mark.parametrize(("asked", "used"), [({}, 1e-4), ({"learning_rate": 5e-4}, 5e-4)])
+def test_without_rehearsal_it_learns_slowly_unless_told_otherwise(model, log, asked, used):
+    with OnlineLearner(model, log, LearningSettings(**asked), say=lambda line: None) as learner:
+        settings = learner.adaptation.settings
+    assert (settings.learning_rate, settings.replay, settings.ewc, settings.proximal) == (used, 0, 0, 10)
+
+
 def test_the_data_is_needed_once(model, log, shop, events):
     log.append(events(8))
     learn(model, log, shop)
