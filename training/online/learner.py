@@ -327,6 +327,33 @@ class OnlineLearner:
         values = self.adaptation.ndcg(cases)
         return float(values.mean()), self.anchor.by_group(values)
 
+    def _judged(self) -> tuple[tuple[float, dict[str, float]] | None, bool]:
+        """The guard's judgement of what is to be published, and whether it refused the update.
+
+        Then the weights are those of the version before. What the memory took in is not for them to answer for: an
+        update that does better than they do with the same memory is published, however low that is.
+        """
+        guard = self._guard()
+        floor = 0.0 if guard is None else (1 - self.forgetting_limit) * self.anchor.guard_ndcg
+        if guard is None or guard[0] >= floor:
+            return guard, False
+        updated = self.adaptation.state()
+        self.adaptation.restore(self._good)
+        before = self._guard()
+        fell = f"NDCG@10 on the guard fell to {guard[0]:.4f}, below {floor:.4f}"
+        if guard[0] >= before[0]:
+            self.adaptation.restore(updated)
+            self.say(
+                f"{fell}, but not by this update: with the weights of version {self.version.name} it is "
+                f"{before[0]:.4f}. The memory has taken in events unlike those of the base; look at them."
+            )
+            return guard, False
+        self.say(
+            f"Update rejected: {fell}. The weights of version {self.version.name} serve on; the memory has the "
+            "events. Lower the learning rate, or raise ewc or replay."
+        )
+        return before, True
+
     def _asked_by_group(self, asked: list[tuple[str, float]]) -> dict[str, float]:
         """NDCG@10 before learning of users whom the base knew, and of new ones; empty without a base."""
         if self.anchor is None:
@@ -340,17 +367,7 @@ class OnlineLearner:
 
     def _publish(self, events: int, learned: int, losses: list[float], asked: list[tuple[str, float]]) -> int:
         """Publish what was learned, or, if the guard refuses it, the weights before; 1 if it did."""
-        guard = self._guard()
-        floor = None if guard is None else (1 - self.forgetting_limit) * self.anchor.guard_ndcg
-        rejected = guard is not None and guard[0] < floor
-        if rejected:
-            self.say(
-                f"Update rejected: NDCG@10 on the guard fell to {guard[0]:.4f}, below {floor:.4f}. The weights of "
-                f"version {self.version.name} serve on; the memory has the events. Lower the learning rate, or raise "
-                "ewc or replay."
-            )
-            self.adaptation.restore(self._good)
-            guard = self._guard()
+        guard, rejected = self._judged()
         facts = {
             "learned": learned,
             "loss": float(np.mean(losses)) if losses else None,
@@ -363,7 +380,7 @@ class OnlineLearner:
             "guard_groups": {} if guard is None else guard[1],
             "base_guard_groups": {} if self.anchor is None else self.anchor.group_ndcg,
             "distance": self.adaptation.distance(),
-            "rejected": bool(rejected),
+            "rejected": rejected,
             "steps": self.adaptation.steps,
             "settings": vars(self.adaptation.settings),
         }

@@ -148,6 +148,18 @@ def test_an_update_that_forgets_too_much_is_not_published(model, log, shop, even
     assert learn(model, log, shop).events == 0, "refused events are not learned over and over"
 
 
+def test_weights_do_not_answer_for_what_the_memory_took_in(model, log, shop):
+    ids, draws, said = shop.items["item_id"].to_list(), np.random.default_rng(0), []
+    users = [f"new-{n % 40}" for n in range(600)]  # who choose anything at all
+    log.append([FeedbackEvent(user, str(draws.choice(ids)), "view", time=1e9 + n) for n, user in enumerate(users)])
+    with OnlineLearner(model, log, SETTINGS, shop, forgetting_limit=0.0, say=said.append) as learner:
+        learner.adaptation.step = lambda *given: 0.0  # the memory alone learns
+        report = learner.learn()
+        assert learner.version.facts["guard_ndcg"] < learner.anchor.guard_ndcg, "or there is nothing to answer for"
+    assert report.rejected == 0
+    assert any("not by this update" in line for line in said)
+
+
 def test_a_loss_that_is_not_finite_changes_nothing_and_is_told(model, log, shop, events):
     log.append(events(16))
     said = []
