@@ -5,7 +5,8 @@
 
 Rate and size of the steps were chosen on the last fifth of what comes before the stream, which the reported runs learn
 as base (`docs/design.md`); `--before 0.2` measures there. Rows go to
-`benchmarks/results/online/<dataset>-<method>-seed<k>.json`, figures to `benchmarks/figures/`. ML-1M has times for a
+`benchmarks/results/online/<dataset>-<method>-seed<k>.json`, the figure of a run with all methods to
+`benchmarks/figures/`. ML-1M has times for a
 quarter of its events: its stream is the last fifth of every user, in turns of a sitting each.
 """
 
@@ -93,7 +94,7 @@ def main() -> None:
         stored["commit"] = result["commit"]  # of the run; what it writes itself is no change of the code
         path = folder / f"{name}-{row_method}-seed{arguments.seed}.json"
         path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
-    if arguments.seed == 0 and not arguments.method:
+    if not arguments.method:
         shutil.copy(output / "online.svg", HERE / "figures" / f"{name}-online.svg")
 
 
