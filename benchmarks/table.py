@@ -27,7 +27,12 @@ BEYOND = tuple(
     for name in ("coverage", "gini", "novelty", "popularity_lift", "category_diversity", "vector_diversity")
 )
 SORTED_BY = "filtered/ndcg@10"
-COMPARED = ("filtered/ndcg@10", "unfiltered/ndcg@10", "filtered/vector_diversity@10")
+COMPARED = (
+    "filtered/ndcg@10",
+    "unfiltered/ndcg@10",
+    "filtered/category_diversity@10",
+    "filtered/vector_diversity@10",
+)
 ABLATION = "-without-"
 INTRODUCTION = """# Benchmarks
 
