@@ -6,8 +6,8 @@
 Rate and size of the steps were chosen on the last fifth of what comes before the stream, which the reported runs learn
 as base (`docs/design.md`); `--before 0.2` measures there. Rows go to
 `benchmarks/results/online/<dataset>-<method>-seed<k>.json`, the figure of a run with all methods to
-`benchmarks/figures/`. ML-1M has times for a quarter of its events: its stream is the last fifth of every user, in turns
-of a sitting each.
+`benchmarks/figures/`. ML-1M has times for a quarter of its events: its stream is the last fifth of every user, in
+turns of a sitting each.
 """
 
 from __future__ import annotations
