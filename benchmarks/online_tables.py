@@ -23,7 +23,7 @@ NOTES = (
     "what is learned, retained and forgotten (definitions in `training/evaluation/continual.py`). All methods start "
     "from the same base of their seed, with its memory if it has one; only `online` goes on filling it. `retrain` "
     "trains a new model on all that is known after each block. NDCG@10, seen items filtered; "
-    "mean ± standard deviation over seeds."
+    "mean ± standard deviation over seeds; a figure is of one seed, the last that ran all methods."
 )
 
 

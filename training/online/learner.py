@@ -130,7 +130,8 @@ class OnlineLearner:
             settings = replace(settings, **WITHOUT_BASE, proximal=proximal, learning_rate=rate)
             self.say(
                 "Without the data that the model was trained on (--data) there is no rehearsal, no elastic weight "
-                "consolidation and no guard: the learner pulls to the version published last."
+                "consolidation and no guard: the learner pulls to the version published last, at a learning rate of "
+                f"{rate:g}."
             )
         known = self.anchor is not None and not fresh and self.anchor.settings["rank"] == settings.rank
         base = None if self.anchor is None else self.anchor.rehearsed.of(self.anchor.rehearsed.users())
