@@ -46,6 +46,7 @@ def monitor_rows(versions: Sequence[Version]) -> list[dict[str, Any]]:
                 "forgotten": None if guard is None or not base else 1 - guard / base,
                 "distance": facts.get("distance"),
                 "rejected": bool(facts.get("rejected")),
+                "memory_at_fault": bool(facts.get("memory_at_fault")),
             }
             | {f"prequential_ndcg [{group}]": value for group, value in facts.get("prequential_groups", {}).items()}
             | {
@@ -62,9 +63,15 @@ def warnings_of(rows: Sequence[dict[str, Any]], limit: float = FORGETTING_LIMIT)
     lines = []
     last = rows[-1] if rows else None
     if last is not None and last["forgotten"] is not None and last["forgotten"] > limit:
+        cure = "Raise --ewc or --replay, or lower --learning-rate."
+        if last["memory_at_fault"]:
+            cure = (
+                "Not the weights, the memory costs it: it has taken in events unlike those of the base. Look at them; "
+                "`llm4rec rollback MODEL VERSION --skip-events` takes them out again."
+            )
         lines.append(
             f"Forgetting: version {last['version']} has lost {100 * last['forgotten']:.1f} % of the NDCG@10 that the "
-            f"base had on held-out users (limit {100 * limit:g} %). Raise --ewc or --replay, or lower --learning-rate."
+            f"base had on held-out users (limit {100 * limit:g} %). {cure}"
         )
     groups = {} if last is None else {name: value for name, value in last.items() if name.startswith("forgotten [")}
     for name, value in groups.items():

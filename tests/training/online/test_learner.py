@@ -156,6 +156,7 @@ def test_weights_do_not_answer_for_what_the_memory_took_in(model, log, shop):
         learner.adaptation.step = lambda *given: 0.0  # the memory alone learns
         report = learner.learn()
         assert learner.version.facts["guard_ndcg"] < learner.anchor.guard_ndcg, "or there is nothing to answer for"
+        assert learner.version.facts["memory_at_fault"]
     assert report.rejected == 0
     assert any("not by this update" in line for line in said)
 

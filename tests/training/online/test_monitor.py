@@ -35,7 +35,11 @@ def test_what_is_forgotten_is_the_share_of_what_the_base_knew():
     ("versions", "expected"),
     [
         ([version(1)], []),
-        ([version(1, guard=0.4)], ["Forgetting: version 000001 has lost 20.0 %"]),
+        ([version(1, guard=0.4)], ["Forgetting: version 000001 has lost 20.0 % .* Raise --ewc or --replay"]),
+        (
+            [version(1, guard=0.4, memory_at_fault=True)],
+            ["Forgetting: version 000001 has lost 20.0 % .* Not the weights, the memory .* rollback"],
+        ),
         ([version(1, guard=0.4), version(2)], []),
         (
             [version(1, groups={"F": 0.3, "M": 0.6})],
