@@ -155,19 +155,28 @@ def bandit_section(results: Path) -> list[str]:
 
 
 def frontier_section(results: Path, figures: str) -> list[str]:
-    """A table and a figure for every frontier."""
+    """A table and a figure for every frontier; mean ± standard deviation where it was run with several seeds."""
     text: list[str] = []
     for name, (symbol, metrics) in FRONTIERS.items():
-        for row in rows_of(results / "ml-1m", f"{name}-seed*.json"):
-            strengths = row["config"]["strengths"]
-            lines = [
-                [f"{strength:g}", *(f"{row['metrics'][f'test/strength={strength:g}/{m}']:.4f}" for m in metrics)]
-                for strength in strengths
-            ]
-            if f"test/start/{metrics[0]}" in row["metrics"]:
-                lines.insert(0, ["before", *(f"{row['metrics'][f'test/start/{m}']:.4f}" for m in metrics)])
-            header = [symbol, *(metric.rpartition("/")[2].replace("_", " ").replace("@", " @") for metric in metrics)]
-            text += [f"### {name.replace('-', ' ').capitalize()}, seed {row['seed']}", ""]
-            text += [*markdown_table(header, lines), "", f"![{name}]({figures}/ml-1m-{name}.svg)", ""]
-            text += ["```bash", row["command"], "```", ""]
+        rows = rows_of(results / "ml-1m", f"{name}-seed*.json")
+        if not rows:
+            continue
+        points = {"before": "test/start"}
+        points |= {f"{value:g}": f"test/strength={value:g}" for value in rows[0]["config"]["strengths"]}
+        lines = []
+        for point, place in points.items():
+            there = [row["metrics"] for row in rows if f"{place}/{metrics[0]}" in row["metrics"]]
+            if there:
+                lines.append(
+                    [point, str(len(there)), *(spread([m[f"{place}/{metric}"] for m in there]) for metric in metrics)]
+                )
+        named = [metric.rpartition("/")[2].replace("_", " ").replace("@", " @") for metric in metrics]
+        text += [
+            f"### {name.replace('-', ' ').capitalize()}",
+            "",
+            *markdown_table([symbol, "seeds", *named], lines),
+            "",
+        ]
+        text += [f"![{name}]({figures}/ml-1m-{name}.svg)", ""]
+        text += ["```bash", *sorted({row["command"] for row in rows}), "```", ""]
     return text[:-1]

@@ -1,12 +1,11 @@
 """Frontiers of accuracy against popularity and against parity between groups, on MovieLens-1M.
 
-    python benchmarks/run.py ml-1m llm4rec --seed 2 --set training.epochs=25 --as llm4rec-25-epochs --models $MODELS \\
-        --data $DATA
-    python benchmarks/frontiers.py popularity --data $DATA --model $MODELS/ml-1m/llm4rec-25-epochs-seed2
-    python benchmarks/frontiers.py fairness --data $DATA --model $MODELS/ml-1m/llm4rec-25-epochs-seed2
+    python benchmarks/run.py ml-1m llm4rec --seed 2 --models $MODELS --data $DATA
+    python benchmarks/frontiers.py popularity --data $DATA --model $MODELS/ml-1m/llm4rec-seed2
+    python benchmarks/frontiers.py fairness --seed 0 --data $DATA --model $MODELS/ml-1m/llm4rec-seed2
 
 Both are swept on validation, to choose by, and on test. For every λ training goes on from the model for three epochs
-at a falling rate. Rows go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
+at a falling rate; the seed is of that. Rows go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
 """
 
 from __future__ import annotations
@@ -38,11 +37,13 @@ FINE_TUNING = [
 ]
 
 
-def sweep(what: str, data: Any, model: Path, part: str, strengths: tuple[float, ...], folder: Path) -> dict[str, Any]:
+def sweep(
+    what: str, data: Any, model: Path, part: str, strengths: tuple[float, ...], folder: Path, seed: int
+) -> dict[str, Any]:
     """One sweep on one part of the data."""
     if what == "popularity":
         return popularity_sweep(model, data, folder / part, strengths, part=part, progress=False)
-    recipe = Recipe.load("movielens-1m", [f"model.start_from={model}", *FINE_TUNING])
+    recipe = Recipe.load("movielens-1m", [f"model.start_from={model}", f"training.seed={seed}", *FINE_TUNING])
     return fairness_sweep(data, recipe, folder, strengths, attribute="gender", part=part, progress=False)
 
 
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("what", choices=list(STRENGTHS))
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the raw data sets")
     parser.add_argument("--model", type=Path, required=True, help="folder of a trained recommender")
+    parser.add_argument("--seed", type=int, default=0, help="of the training that goes on, for the fairness frontier")
     parser.add_argument("--work", type=Path, help="keep prepared data here between runs")
     parser.add_argument("--keep", type=Path, help="keep the models of the fairness frontier here")
     parser.add_argument("--strength", type=float, action="append", help="repeatable; default: the whole frontier")
@@ -63,7 +65,7 @@ def main() -> None:
         folder = args.keep or Path(scratch) / "sweep"
         metrics: dict[str, float] = {}
         for part in ("validation", "test"):
-            result = sweep(args.what, data, args.model, part, strengths, folder)
+            result = sweep(args.what, data, args.model, part, strengths, folder, args.seed)
             if result.get("start"):
                 metrics |= {f"{part}/start/{name}": value for name, value in result["start"].items()}
             for row in result["rows"]:
@@ -83,6 +85,7 @@ def main() -> None:
         seed=result["seed"],
         seconds=time.perf_counter() - started,
         command=f"python benchmarks/frontiers.py {args.what} --data $DATA --model $MODELS/{DATASET}/{args.model.name}"
+        + (f" --seed {args.seed}" if args.what == "fairness" else "")
         + "".join(f" --strength {strength:g}" for strength in args.strength or ()),
         config={"strengths": strengths, "fine_tuning": FINE_TUNING if args.what == "fairness" else None},
     )

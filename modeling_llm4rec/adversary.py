@@ -31,6 +31,20 @@ def reverse_gradient(states: torch.Tensor, strength: float) -> torch.Tensor:
     return _ReverseGradient.apply(states, strength)
 
 
+def history_weights(marked: torch.Tensor) -> torch.Tensor:
+    """What each marked place counts for, so that all histories count the same, however many places of theirs are.
+
+    The state that serves is one a user. A mean over places would make them those of the busiest users, whose states
+    tell other things (docs/design.md).
+
+    Shape:
+        - marked: (histories, places) bool, or (places,) of one history
+        - returns: (marked places,) float32, sums to 1, empty where nothing is marked
+    """
+    shares = marked / marked.sum(-1, keepdim=True).clamp(min=1)
+    return shares[marked] / shares.sum().clamp(min=1)
+
+
 class SensitiveAttributeAdversary(nn.Module):
     r"""A classifier per sensitive attribute on user states, behind gradient reversal.
 
@@ -51,8 +65,8 @@ class SensitiveAttributeAdversary(nn.Module):
         strength: λ of the present step; `training/` lets it grow during warm-up.
 
     Shape:
-        - states: (n, width); labels: (n, attributes) long, -1 where unknown
-        - returns: scalar, the sum over attributes of the mean cross-entropy over known labels
+        - states: (n, width); labels: (n, attributes) long, -1 where unknown; weights: (n,), by default all the same
+        - returns: scalar, the sum over attributes of the weighted mean cross-entropy over known labels
     """
 
     def __init__(self, config: FairnessConfig, width: int):
@@ -70,14 +84,16 @@ class SensitiveAttributeAdversary(nn.Module):
             for size in config.sizes
         )
 
-    def forward(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def forward(self, states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
         """The classifiers' loss; its gradient into the states comes reversed."""
+        weights = states.new_ones(len(states), dtype=torch.float32) if weights is None else weights
         read = self.normalise(reverse_gradient(states.float(), self.strength))
         total = read.new_zeros(())
         for classifier, wanted in zip(self.classifiers, labels.unbind(-1), strict=True):
-            if (wanted >= 0).any():  # a mean over nothing is NaN
-                total = total + F.cross_entropy(classifier(read).float(), wanted, ignore_index=-1)
+            losses = F.cross_entropy(classifier(read).float(), wanted, ignore_index=-1, reduction="none")
+            known = weights * (wanted >= 0)
+            total = total + (known * losses).sum() / known.sum().clamp(min=1e-12)
         return total
 
 
-__all__ = ["SensitiveAttributeAdversary", "reverse_gradient"]
+__all__ = ["SensitiveAttributeAdversary", "history_weights", "reverse_gradient"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .adversary import history_weights
 from .configuration_llm4rec import LLM4RecConfig
 from .debiasing import Background, target_weights
 from .item_loss import LogitBias, full_softmax_loss, sampled_softmax_loss
@@ -134,7 +135,7 @@ class NextItemLossMixin:
             said = facts.sensitive_labels.unsqueeze(1).expand(-1, states.shape[1], -1)[late]
             # A mean over this batch's places, as the loss above: with several batches a step, its share of them.
             share = 1.0 if num_items_in_batch is None else (labels >= 0).sum() / num_items_in_batch
-            loss = loss + share * self.model.adversary(states[late], said)
+            loss = loss + share * self.model.adversary(states[late], said, history_weights(late))
         return loss
 
     def _state_labels(self, labels: torch.Tensor, sensitive_labels: torch.Tensor | None) -> torch.Tensor | None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .adversary import history_weights
+
 MEMORY = 0.995
 """Share of the moments that a training step leaves as they were."""
 
@@ -26,7 +28,7 @@ class StateEraser(nn.Module):
     concept erasure in closed form*, NeurIPS 2023, which makes the mean state of all groups the same. What is left is
     for the adversary, which without it chases a moving target.
 
-    In training mode and with labels, a call takes the states into running moments first.
+    In training mode and with labels, a call takes the states into running moments first, every history for the same.
 
     Args:
         width: of the states.
@@ -76,12 +78,12 @@ class StateEraser(nn.Module):
         known = (labels >= 0).all(-1)
         if known.any():
             with torch.autocast(states.device.type, enabled=False):  # moments are kept in single precision
-                self._learn(states[known], labels[known])
+                self._learn(states[known], labels[known], history_weights(known)[:, None])
 
-    def _learn(self, states: torch.Tensor, labels: torch.Tensor) -> None:
+    def _learn(self, states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> None:
         both = torch.cat([states.detach().float(), self._indicators(labels)], dim=1)
-        self.first.lerp_(both.mean(dim=0), 1 - MEMORY)
-        self.second.lerp_(both.T @ both / len(both), 1 - MEMORY)
+        self.first.lerp_((weights * both).sum(dim=0), 1 - MEMORY)
+        self.second.lerp_(both.T @ (weights * both), 1 - MEMORY)
         self.share.lerp_(torch.ones_like(self.share), 1 - MEMORY)
         # Moments start at 0; dividing by what they hold so far makes them means (as Adam does).
         mean = self.first / self.share

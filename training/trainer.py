@@ -48,8 +48,8 @@ SELECTION_METRIC = "eval_filtered/ndcg@10"
 WEIGHTED_METRIC = "eval_weighted/ndcg@10"
 """The same where events are weighted by inverse propensity: a mean over what everybody would have been shown."""
 
-ADVERSARY_RATE = 5.0
-"""Learning rate of an adversary's classifiers, in units of the model's."""
+ADVERSARY_LEARNING_RATE = 0.015
+"""Of an adversary's classifiers, whatever the model's is: they read states of one scale (docs/design.md)."""
 
 HISTORIES_AT_ONCE = 64
 """Histories that go through the model together when they are scored."""
@@ -438,8 +438,7 @@ class LLM4RecTrainer(SFTTrainer):
             own = {id(weight) for weight in weights}
             for group in optimizer.param_groups:
                 group["params"] = [weight for weight in group["params"] if id(weight) not in own]
-            rate = ADVERSARY_RATE * self.args.learning_rate
-            optimizer.add_param_group({"params": weights, "lr": rate, "weight_decay": 0.0})
+            optimizer.add_param_group({"params": weights, "lr": ADVERSARY_LEARNING_RATE, "weight_decay": 0.0})
         return optimizer
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:

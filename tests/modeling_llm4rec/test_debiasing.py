@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from llm4rec.modeling_llm4rec import FairnessConfig, LLM4RecForCausalLM, PopularityConfig
-from llm4rec.modeling_llm4rec.adversary import SensitiveAttributeAdversary, reverse_gradient
+from llm4rec.modeling_llm4rec.adversary import SensitiveAttributeAdversary, history_weights, reverse_gradient
 from llm4rec.modeling_llm4rec.debiasing import doubly_robust_error, target_weights
 from llm4rec.modeling_llm4rec.item_loss import full_softmax_loss, sampled_softmax_loss
 
@@ -283,6 +283,16 @@ def test_unknown_labels_teach_the_adversary_nothing(tiny):
     known = adversary(states[[0, 1, 3]], labels[[0, 1, 3]])
     torch.testing.assert_close(some, known)
     assert adversary(states, torch.full((4, 2), -1)).item() == 0
+
+
+def test_every_history_counts_the_same_to_the_adversary():
+    marked = torch.tensor([[True, True, False, True], [False, False, False, True], [False] * 4])
+    torch.testing.assert_close(history_weights(marked), torch.tensor([1 / 6, 1 / 6, 1 / 6, 1 / 2]))
+    assert history_weights(marked[2:]).shape == (0,)
+    adversary = SensitiveAttributeAdversary(FairnessConfig(["group"], [2]), 8)
+    states, labels = torch.randn(2, 8), torch.tensor([[0], [1]])
+    repeated = adversary(states[[0, 0, 0, 1]], labels[[0, 0, 0, 1]], history_weights(marked))
+    torch.testing.assert_close(repeated, adversary(states, labels))
 
 
 def test_sensitive_labels_change_what_is_learned_and_never_what_is_read(tiny):
