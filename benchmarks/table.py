@@ -1,4 +1,4 @@
-"""Write `benchmarks/README.md` and its figures from the rows in `benchmarks/results/`.
+"""Write `benchmarks/README.md`, its figures, and the results in `README.md`, from the rows in `benchmarks/results/`.
 
     python benchmarks/table.py
 
@@ -16,6 +16,7 @@ from typing import Any
 from llm4rec.benchmarks.debiasing_tables import debiasing_sections
 from llm4rec.benchmarks.explanation_tables import explanation_section
 from llm4rec.benchmarks.figures import FIGURES, accuracy_figure
+from llm4rec.benchmarks.headline import headline, with_headline
 from llm4rec.benchmarks.markdown import markdown_table, spread
 from llm4rec.benchmarks.online_tables import online_section
 from llm4rec.benchmarks.speed.tables import speed_sections
@@ -195,8 +196,11 @@ def document(results: Path, figures: Path) -> str:
 
 
 def main() -> None:
-    """Write the file."""
+    """Write the files."""
     (HERE / "README.md").write_text(document(HERE / "results", FIGURES), encoding="utf-8")
+    readme = HERE.parent / "README.md"
+    text = with_headline(readme.read_text(encoding="utf-8"), headline(read_rows(HERE / "results")[0]))
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from llm4rec.benchmarks.table import document
+from llm4rec.benchmarks.headline import END, START, headline, with_headline
+from llm4rec.benchmarks.table import HERE, document, read_rows
 
 
 def row(model, seed, ndcg, protocol="leave_one_out", **more):
@@ -87,3 +88,27 @@ def test_the_same_rows_give_the_same_bytes(write, tmp_path):
     first = figure.read_bytes()
     write(*rows)
     assert figure.read_bytes() == first
+
+
+def test_the_headline_is_the_best_baseline_and_the_models_of_each_data_set():
+    models = {
+        "popularity": [row("popularity", None, 0.01)],
+        "transitions": [row("transitions", None, 0.04)],
+        "llm4rec": [row("llm4rec", 0, 0.05), row("llm4rec", 1, 0.07)],
+        "llm4rec-diverse": [row("llm4rec-diverse", 0, 0.9)],
+    }
+    table = headline({("ml-1m", "leave_one_out"): models, ("ml-1m", "cold_items"): models, ("shop", "x"): models})
+    assert table[2:] == ["| MovieLens-1M | 0.0400 (transitions) | – | 0.0600 ± 0.0141 (2 seeds) | – |"]
+
+
+def test_the_headline_replaces_what_stood_between_the_markers_and_nothing_else():
+    once = with_headline(f"above\n{START}\nold\n{END}\nbelow\n", ["| new |"])
+    assert once == f"above\n{START}\n\n| new |\n\n{END}\nbelow\n"
+    assert with_headline(once, ["| new |"]) == once
+    with pytest.raises(ValueError, match="README needs the lines"):
+        with_headline("no markers", ["| new |"])
+
+
+def test_the_readme_shows_what_the_rows_say():
+    text = (HERE.parent / "README.md").read_text(encoding="utf-8")
+    assert with_headline(text, headline(read_rows(HERE / "results")[0])) == text
