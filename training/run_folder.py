@@ -21,7 +21,7 @@ def check_same_recipe(begun: Recipe, recipe: Recipe) -> None:
         if before[name] != now[name] and name not in free:
             raise ValueError(
                 f"{name} was {before[name]!r} when this run began and is {now[name]!r} now. Resume with the recipe it "
-                f"began with ({RECIPE_FILE} in its folder), or pass --overwrite to start anew."
+                f"began with ({RECIPE_FILE} in its folder), or start anew, in another folder or with --overwrite."
             )
 
 
