@@ -121,7 +121,10 @@ class ModelRecipe:
     fusion_width: int | None = field(default=None, metadata={"help": "width of modality tokens; null: hidden size"})
     fusion_heads: int = field(default=2, metadata={"help": "heads of the cross-modal attention"})
     fusion_dropout: float = field(default=0.0, metadata={"help": "dropout on modality tokens, in [0, 1)"})
-    id_dropout: float = field(default=0.0, metadata={"help": "share of items whose id is hidden per step, in [0, 1)"})
+    id_dropout: float = field(
+        default=0.0,
+        metadata={"help": "share of items whose id is hidden per step, in [0, 1); above 0 if new items come"},
+    )
     event_dropout: float = field(default=0.0, metadata={"help": "dropout on event embeddings, in [0, 1)"})
     repeat_bias: bool = field(default=True, metadata={"help": "learn whether people come back to items they had"})
     num_negatives: int = field(default=0, metadata={"help": "sampled softmax with this many negatives; 0: full"})
