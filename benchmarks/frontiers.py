@@ -5,7 +5,8 @@
     python benchmarks/frontiers.py fairness --seed 0 --data $DATA --model $MODELS/ml-1m/llm4rec-seed2
 
 Both are swept on validation, to choose by, and on test. For every λ training goes on from the model for three epochs
-at a falling rate; the seed is of that. Rows go to `benchmarks/results/ml-1m/`, figures to `benchmarks/figures/`.
+at a falling rate; the seed is of that. Rows go to `benchmarks/results/ml-1m/`, the figure of a whole frontier to
+`benchmarks/figures/`.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ def main() -> None:
         + "".join(f" --strength {strength:g}" for strength in args.strength or ()),
         config={"strengths": strengths, "fine_tuning": FINE_TUNING if args.what == "fairness" else None},
     )
-    # After the row, which says whether the checkout differs from its commit.
-    (FIGURES / f"{DATASET}-{name}.svg").write_text(figure, encoding="utf-8")
+    if not args.strength:  # after the row, which says whether the checkout differs from its commit
+        (FIGURES / f"{DATASET}-{name}.svg").write_text(figure, encoding="utf-8")
     path = RESULTS / DATASET / f"{name}-seed{result['seed']}.json"
     path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
     print(f"Wrote {path}")

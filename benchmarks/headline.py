@@ -48,7 +48,7 @@ def with_headline(text: str, table: list[str]) -> str:
     """`text` with the table between its markers.
 
     Raises:
-        ValueError: if the markers are not there, once each and in order.
+        ValueError: if the markers are not there, in their order.
     """
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)

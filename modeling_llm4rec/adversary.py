@@ -41,8 +41,8 @@ def history_weights(marked: torch.Tensor) -> torch.Tensor:
         - marked: (histories, places) bool, or (places,) of one history
         - returns: (marked places,) float32, sums to 1, empty where nothing is marked
     """
-    shares = marked / marked.sum(-1, keepdim=True).clamp(min=1)
-    return shares[marked] / shares.sum().clamp(min=1)
+    histories = marked.any(-1).sum()
+    return (marked / (marked.sum(-1, keepdim=True) * histories).clamp(min=1))[marked]
 
 
 class SensitiveAttributeAdversary(nn.Module):

@@ -328,17 +328,20 @@ class OnlineLearner:
         values = self.adaptation.ndcg(cases)
         return float(values.mean()), self.anchor.by_group(values)
 
-    def _judged(self) -> tuple[tuple[float, dict[str, float]] | None, bool, bool]:
-        """The guard's judgement of what is to be published, whether it refused the update, and whether what the
-        memory took in costs too much with the weights before as well.
+    @property
+    def _floor(self) -> float:
+        """NDCG@10 on the guard below which an update is to blame, if the weights before do better."""
+        return 0.0 if self.anchor is None else (1 - self.forgetting_limit) * self.anchor.guard_ndcg
+
+    def _judged(self) -> tuple[tuple[float, dict[str, float]] | None, bool]:
+        """The guard's judgement of what is to be published, and whether it refused the update.
 
         Then the weights are those of the version before. What the memory took in is not for them to answer for: an
         update that does better than they do with the same memory is published, however low that is.
         """
-        guard = self._guard()
-        floor = 0.0 if guard is None else (1 - self.forgetting_limit) * self.anchor.guard_ndcg
+        guard, floor = self._guard(), self._floor
         if guard is None or guard[0] >= floor:
-            return guard, False, False
+            return guard, False
         updated = self.adaptation.state()
         self.adaptation.restore(self._good)
         before = self._guard()
@@ -349,12 +352,12 @@ class OnlineLearner:
                 f"{fell}, but not by this update: with the weights of version {self.version.name} it is "
                 f"{before[0]:.4f}. The memory has taken in events unlike those of the base; look at them."
             )
-            return guard, False, True
+            return guard, False
         self.say(
             f"Update rejected: {fell}. The weights of version {self.version.name} serve on; the memory has the "
             "events. Lower the learning rate, or raise ewc or replay."
         )
-        return before, True, before[0] < floor
+        return before, True
 
     def _asked_by_group(self, asked: list[tuple[str, float]]) -> dict[str, float]:
         """NDCG@10 before learning of users whom the base knew, and of new ones; empty without a base."""
@@ -369,7 +372,7 @@ class OnlineLearner:
 
     def _publish(self, events: int, learned: int, losses: list[float], asked: list[tuple[str, float]]) -> int:
         """Publish what was learned, or, if the guard refuses it, the weights before; 1 if it did."""
-        guard, rejected, memory_at_fault = self._judged()
+        guard, rejected = self._judged()
         facts = {
             "learned": learned,
             "loss": float(np.mean(losses)) if losses else None,
@@ -383,7 +386,8 @@ class OnlineLearner:
             "base_guard_groups": {} if self.anchor is None else self.anchor.group_ndcg,
             "distance": self.adaptation.distance(),
             "rejected": rejected,
-            "memory_at_fault": memory_at_fault,
+            # An update that costs so much is refused: what is published below the floor, the memory costs.
+            "memory_at_fault": guard is not None and guard[0] < self._floor,
             "steps": self.adaptation.steps,
             "settings": vars(self.adaptation.settings),
         }
