@@ -126,6 +126,9 @@ class ModelRecipe:
         metadata={"help": "share of items whose id is hidden per step, in [0, 1); above 0 if new items come"},
     )
     event_dropout: float = field(default=0.0, metadata={"help": "dropout on event embeddings, in [0, 1)"})
+    new_item_bonus: float = field(
+        default=0.0, metadata={"help": "added to scores of items without train events; `experiment new-items-sweep`"}
+    )
     repeat_bias: bool = field(default=True, metadata={"help": "learn whether people come back to items they had"})
     num_negatives: int = field(default=0, metadata={"help": "sampled softmax with this many negatives; 0: full"})
     label_smoothing: float = field(default=0.0, metadata={"help": "label smoothing of the item softmax, in [0, 1)"})

@@ -293,6 +293,9 @@ class LLM4RecConfig(PreTrainedConfig):
 
         max_exact_items (`int`): above this catalog size `recommend` finds candidates by an approximate index, where
             faiss is installed, instead of scoring every item.
+        new_item_bonus (`float`): added to the scores (log-odds) of items without an id embedding of their own, which
+            are those that training saw no event of: above 0 they are recommended more, below 0 less. Where
+            candidates come from the approximate index, it is added to theirs.
 
     > Parameters that control the loss
 
@@ -324,6 +327,7 @@ class LLM4RecConfig(PreTrainedConfig):
     loss_weighting: Literal["none", "ips", "snips", "doubly_robust"] = "none"
     relevance: dict | RelevanceConfig | None = None
     max_exact_items: int = 200_000
+    new_item_bonus: float = 0.0
     num_negatives: int = 0
     max_full_softmax_items: int = 50_000
     label_smoothing: float = 0.0
@@ -392,6 +396,8 @@ class LLM4RecConfig(PreTrainedConfig):
         for name in ("num_items", "num_time_gaps", "num_negatives", "max_exact_items"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}.")
+        if not math.isfinite(self.new_item_bonus):
+            raise ValueError(f"new_item_bonus must be a finite number, got {self.new_item_bonus}.")
         if self.loss_weighting == "doubly_robust" and self.label_smoothing:
             raise ValueError("label_smoothing and loss_weighting='doubly_robust' both fill in targets; take one.")
         if self.rating_levels != sorted(set(self.rating_levels)):

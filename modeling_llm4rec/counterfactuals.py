@@ -271,6 +271,16 @@ class Counterfactuals:
             for place in range(len(targets)):
                 yield user, place, found.evidence(user, place, "popularity", log_popularity=own[user][place])
 
+    def new_item_evidence(self) -> Iterator[tuple[int, int, Evidence]]:
+        """Evidence (user, place, evidence) of the bonus, for the targets that are new items."""
+        new = self.model.model.item_embedding.new_items() if self.model.config.new_item_bonus else None
+        if new is None or not new[self.targets].any():
+            return
+        without = self._measure(self.read, self.ids, self.request.bias, self.users, new_item_bonus=False)
+        found = self._effects(without, self.users)
+        for user, place in (new[self.targets] & (self.request.targets >= 0)).nonzero().tolist():
+            yield user, place, found.evidence(user, place, "new_item")
+
     # Scores ---------------------------------------------------------------------------------------------------------
 
     def _all_states(self) -> torch.Tensor:
@@ -288,21 +298,31 @@ class Counterfactuals:
         return self.model.condition(states, self.table, self.model.retrieve(states, input_ids, now))
 
     def _all_scores(
-        self, read: Conditioned, input_ids: torch.Tensor, bias: PopularityBias | None, users: torch.Tensor
+        self,
+        read: Conditioned,
+        input_ids: torch.Tensor,
+        bias: PopularityBias | None,
+        users: torch.Tensor,
+        new_item_bonus: bool = True,
     ) -> torch.Tensor:
         """(rows, items) scores as `recommend` ranks by, -inf where an item may not be recommended."""
-        scores = self.model._scores(read, self.table, input_ids)
+        scores = self.model._scores(read, self.table, input_ids, new_item_bonus)
         if bias is not None:
             scores = scores + bias.rows(users)
         return scores + self.request.left_out[users]
 
     def _measure(
-        self, read: Conditioned, input_ids: torch.Tensor, bias: PopularityBias | None, users: torch.Tensor
+        self,
+        read: Conditioned,
+        input_ids: torch.Tensor,
+        bias: PopularityBias | None,
+        users: torch.Tensor,
+        new_item_bonus: bool = True,
     ) -> Measured:
         """The targets of `users` (rows,) among all candidates, after conditioned states of the rows."""
         parts = []
         for rows in _blocks(len(input_ids), MAX_SCORES_AT_ONCE // self.model.num_items, input_ids.device):
-            scores = self._all_scores(read.rows(rows), input_ids[rows], bias, users[rows])
+            scores = self._all_scores(read.rows(rows), input_ids[rows], bias, users[rows], new_item_bonus)
             parts.append(self._measured(scores, users[rows]))
         return _concatenated(parts)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-EVIDENCE_KINDS = ("history", "attribute", "modality", "retrieved", "popularity")
+EVIDENCE_KINDS = ("history", "attribute", "modality", "retrieved", "popularity", "new_item")
 """What a piece of evidence can be, see [`Evidence`]."""
 
 
@@ -25,7 +25,8 @@ class Evidence:
     Attributes:
         kind: `history`, an item of the user's history (all its events); `attribute`, a value that the item shares
             with items of the history; `modality`, one of the item's modalities as a whole; `retrieved`, what one
-            source of the memory found for this item; `popularity`, the popularity that serving adds (γ′).
+            source of the memory found for this item; `popularity`, the popularity that serving adds (γ′); `new_item`,
+            what `config.new_item_bonus` gives to new items, of which this is one.
         effect: in nats.
         score_change: fall of the raw score without it; scores are compared within one ranking only.
         rank_without: place of the item without it; 1 is the best.

@@ -129,7 +129,13 @@ def _explanations(
         for place, pieces in enumerate(found[user]):
             pieces.append(effects.evidence(row, place, "history", item=item))
     whole = {user: len(single) + row for row, user in enumerate(known)}
-    for source in (measure.item_evidence, measure.retrieved_evidence, measure.popularity_evidence):
+    sources = (
+        measure.item_evidence,
+        measure.retrieved_evidence,
+        measure.popularity_evidence,
+        measure.new_item_evidence,
+    )
+    for source in sources:
         for user, place, piece in source():
             found[user][place].append(piece)
     base = measure.base

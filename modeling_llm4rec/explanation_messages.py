@@ -30,6 +30,7 @@ ENGLISH = {
     "retrieved_metadata": "because it is described like items of your history",
     "popular": "because it is popular",
     "little_known": "because it is little known and such items are favoured here",
+    "new_item": "because it is new and new items are favoured here",
     # What a reason is called.
     "name_history": "{title}",
     "name_attribute": "{value} ({attribute})",
@@ -40,6 +41,7 @@ ENGLISH = {
     "name_retrieved_behaviour": "what people with a history like yours chose",
     "name_retrieved_metadata": "the descriptions of items of your history",
     "name_popularity": "the weight of popularity",
+    "name_new_item": "the weight of new items",
     # Sentences.
     "recommended": "{title} is recommended {reasons}.",
     "ranked": "{title} stands at place {rank}, and not lower, {reasons}.",
@@ -60,6 +62,8 @@ ENGLISH = {
     "history_contrast": "because you chose {titles}, which counts {factor} times more for it",
     "mostly_popular": "{title} is recommended mostly because it is popular: without the weight of popularity it would "
     "stand at place {rank}.",
+    "mostly_new": "{title} is recommended mostly because it is new: without the weight of new items it would stand at "
+    "place {rank}.",
     "mostly_impersonal": "{title} has little to do with you: without your history it would stand at place {rank}.",
     "mostly_personal": "{title} depends on your history: without it, it would stand at place {rank}.",
     "strongest_alone": "The strongest single reason, {name}, makes it only {factor} times as likely.",
@@ -87,6 +91,7 @@ GERMAN = {
     "retrieved_metadata": "weil es wie Artikel deines Verlaufs beschrieben ist",
     "popular": "weil es beliebt ist",
     "little_known": "weil es wenig bekannt ist und hier solche Artikel bevorzugt werden",
+    "new_item": "weil es neu ist und hier neue Artikel bevorzugt werden",
     "name_history": "{title}",
     "name_attribute": "{value} ({attribute})",
     "name_word": "das Wort {value} ({attribute})",
@@ -96,6 +101,7 @@ GERMAN = {
     "name_retrieved_behaviour": "das, was Menschen mit einem Verlauf wie deinem wählten",
     "name_retrieved_metadata": "die Beschreibung der Artikel deines Verlaufs",
     "name_popularity": "das Gewicht der Beliebtheit",
+    "name_new_item": "das Gewicht neuer Artikel",
     "recommended": "{title} wird empfohlen, {reasons}.",
     "ranked": "{title} steht auf Platz {rank} und nicht tiefer, {reasons}.",
     "recommended_without_reason": "{title} wird empfohlen, doch kein einzelner Grund ragt heraus.",
@@ -115,6 +121,8 @@ GERMAN = {
     "history_contrast": "weil du {titles} gewählt hast, was {factor}-mal mehr dafür zählt",
     "mostly_popular": "{title} wird vor allem empfohlen, weil es beliebt ist: ohne das Gewicht der Beliebtheit stünde "
     "es auf Platz {rank}.",
+    "mostly_new": "{title} wird vor allem empfohlen, weil es neu ist: ohne das Gewicht neuer Artikel stünde es auf "
+    "Platz {rank}.",
     "mostly_impersonal": "{title} hat wenig mit dir zu tun: ohne deinen Verlauf stünde es auf Platz {rank}.",
     "mostly_personal": "{title} hängt an deinem Verlauf: ohne ihn stünde es auf Platz {rank}.",
     "strongest_alone": "Der stärkste einzelne Grund, {name}, macht es nur {factor}-mal so wahrscheinlich.",

@@ -99,7 +99,7 @@ class ExplanationRecorder:
             out["source"] = piece.source
         elif piece.kind == "popularity":
             out["popular"] = piece.log_popularity > 0
-        else:
+        elif piece.modality is not None:
             modality = self.modalities[piece.modality]
             out |= {"modality": name_of(modality.name), "modality_kind": modality.kind, "alpha": piece.alpha}
             if piece.kind == "attribute":

@@ -192,6 +192,8 @@ def _clause(group: list[dict[str, Any]], words: _Words) -> str:
         return words.say(key, modality=piece["modality"])
     if kind == "retrieved":
         return words.say(f"retrieved_{piece['source']}")
+    if kind == "new_item":
+        return words.say("new_item")
     return words.say("popular" if piece["popular"] else "little_known")
 
 
@@ -206,7 +208,7 @@ def _name(piece: dict[str, Any], words: _Words) -> str:
     if kind == "modality":
         key = "name_modality_id" if piece["modality_kind"] == "id" else "name_modality"
         return words.say(key, modality=piece["modality"])
-    return words.say(f"name_retrieved_{piece['source']}" if kind == "retrieved" else "name_popularity")
+    return words.say(f"name_retrieved_{piece['source']}" if kind == "retrieved" else f"name_{kind}")
 
 
 def _details(record: dict[str, Any], words: _Words) -> list[str]:
@@ -236,7 +238,7 @@ def _contrastive(record: dict[str, Any], other: dict[str, Any], words: _Words) -
     effects = {_identity(piece): piece["effect"] for piece in other["evidence"]}
     pieces = []
     for piece in record["evidence"]:
-        if piece["kind"] in {"history", "popularity"}:
+        if piece["kind"] in {"history", "popularity", "new_item"}:
             more = piece["effect"] - effects.get(_identity(piece), 0.0)
         elif _identity(piece) in effects:
             continue  # both have it: what it adds to each is measured against different rivals
@@ -274,6 +276,8 @@ def _sceptical(record: dict[str, Any], words: _Words) -> str:
     best = support[0] if support else None
     if best is not None and best["kind"] == "popularity" and best["popular"] and best["strength"] == "decisive":
         return words.say("mostly_popular", title=title, rank=best["rank_without"])
+    if best is not None and best["kind"] == "new_item" and best["strength"] == "decisive":
+        return words.say("mostly_new", title=title, rank=best["rank_without"])
     if history is None:
         return words.say("stranger", title=title)
     if history["effect"] < STRENGTHS["decisive"]:

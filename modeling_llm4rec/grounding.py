@@ -41,6 +41,7 @@ CONFIDENCE = {
 
 _PEOPLE = frozenset({"people", "others", "customers", "viewers", "readers", "users", "buyers", "shoppers"})
 _POPULAR = frozenset({"popular", "popularity"})
+_NEW = frozenset({"new"})
 _DESCRIBED = frozenset({"described", "description", "descriptions"})
 _FORBIDDEN = re.compile(r"[<>{}\[\]|`\\#@]|https?:|www\.|\n|\r")
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*|\d+(?:[.,]\d+)*")
@@ -127,6 +128,7 @@ def _problem(
     bound = {
         _PEOPLE: lambda p: p.get("modality_kind") == "id" or p.get("source") in {"transitions", "behaviour"},
         _POPULAR: lambda p: p["kind"] == "popularity" and p["popular"],
+        _NEW: lambda p: p["kind"] == "new_item",
         _DESCRIBED: lambda p: p.get("source") == "metadata" or p.get("modality_kind") == "text",
     }
     for words, speaks in bound.items():

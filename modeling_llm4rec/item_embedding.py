@@ -72,10 +72,15 @@ class ItemEmbedding(nn.Module):
 
     def trained_items(self) -> torch.Tensor | None:
         """(n,) ascending items with an id embedding of their own; `None` if all have one, or no item can."""
+        new = self.new_items()
+        return None if new is None else (~new).nonzero().squeeze(1)
+
+    def new_items(self) -> torch.Tensor | None:
+        """(items,) bool, items known by content alone; `None` if all have an id embedding, or none can have one."""
         ids = [index for index, modality in enumerate(self.modalities) if modality.kind == "id"]
         if not ids or self.present[:, ids[0]].all():
             return None
-        return self.present[:, ids[0]].nonzero().squeeze(1)
+        return ~self.present[:, ids[0]]
 
     def stored_feature(self, index: int) -> torch.Tensor:
         """(items, …) feature of the modality at `index`, which is not an `id`, as the checkpoint holds it."""

@@ -151,7 +151,7 @@ class RankingMixin:
             found = torch.cat([found, retrieved.masked_fill(again, -1)], dim=1)
         states = read.states
         scores = torch.bmm(table[found.clamp(min=0)].to(states.dtype), states.unsqueeze(-1)).squeeze(-1).float()
-        scores = read.add_to_candidates(scores, found)
+        scores = read.add_to_candidates(self._with_new_item_bonus(scores, found), found)
         left_out = (found < 0) | (found[:, :, None] == seen[:, None, :]).any(-1)
         best = top_k(scores.masked_fill(left_out, float("-inf")), k)
         items = found.gather(1, best.items.clamp(min=0)).masked_fill(best.items < 0, -1)
@@ -239,12 +239,23 @@ class RankingMixin:
         bias = self._popularity_bias(None, request_time, len(items))
         return items if bias is None else items + bias.rows(slice(None)).unsqueeze(1).to(items.dtype)
 
-    def _scores(self, read: Conditioned, table: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        """Scores (batch, items) of conditioned user states."""
+    def _scores(
+        self, read: Conditioned, table: torch.Tensor, input_ids: torch.Tensor, new_item_bonus: bool = True
+    ) -> torch.Tensor:
+        """Scores (batch, items) of conditioned user states; of new items with their bonus, unless it is left out."""
         predicts = torch.zeros_like(input_ids, dtype=torch.bool)
         predicts[:, -1] = True  # padding on the right holds no items, so the last place sees the whole history
         own = (read.states @ table.to(read.states.dtype).T).float()
-        return read.add_to(self._with_repeat_bias(own, input_ids, predicts))
+        own = self._with_repeat_bias(own, input_ids, predicts)
+        return read.add_to(self._with_new_item_bonus(own) if new_item_bonus else own)
+
+    def _with_new_item_bonus(self, scores: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
+        """Scores (…, items), or of `candidates` (batch, n), with what `config.new_item_bonus` gives to new items."""
+        new = self.model.item_embedding.new_items() if self.config.new_item_bonus else None
+        if new is None:
+            return scores
+        bonus = self.config.new_item_bonus * new.to(scores.dtype)
+        return scores + (bonus if candidates is None else bonus[candidates.clamp(min=0)])
 
     def _with_repeat_bias(self, scores: torch.Tensor, input_ids: torch.Tensor, predicts: torch.Tensor) -> torch.Tensor:
         """Scores (predictions, items) with the bias of items in the history."""

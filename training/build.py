@@ -123,6 +123,7 @@ def build_model(
         "fusion_dropout": model_recipe.fusion_dropout,
         "id_dropout": model_recipe.id_dropout,
         "event_dropout": model_recipe.event_dropout,
+        "new_item_bonus": model_recipe.new_item_bonus,
         "repeat_bias": model_recipe.repeat_bias,
         "num_negatives": model_recipe.num_negatives,
         "label_smoothing": model_recipe.label_smoothing,

@@ -129,6 +129,10 @@ def test_a_contrast_names_what_counts_more_for_one_item_than_for_the_other():
     ("evidence", "said"),
     [
         (record(piece("popularity", 3.0, rank=90, popular=True)), "mostly because it is popular: without"),
+        (
+            record(piece("new_item", 3.0, rank=90)),
+            "mostly because it is new: without the weight of new items it would",
+        ),
         (record(history=False), "is not about you"),
         (record(chose("Bag", 0.3)), "The strongest single reason, “Bag”, makes it only 1.3 times as likely."),
         (record() | {"history": record()["history"] | {"effect": 0.1}}, "has little to do with you"),

@@ -59,6 +59,7 @@ def test_a_truthful_sentence_is_shown_as_it_was_written(text):
         ("You chose “Heat”, and this is a great pick.", "'great' is no word"),
         ("You chose “Heat”; it is an award-winning item.", "'award' is no word"),
         ("You chose “Heat” and it is popular.", "'popular' is borne out by no evidence"),
+        ("You chose “Heat” and it is new.", "'new' is borne out by no evidence"),
         ("You chose “Heat” as other people did.", "'people' is borne out by no evidence"),
         ("Because you chose “Toy Story”.", "names “Toy Story”"),
         ("Because you chose “Heat” and all similar items.", "'all' is no word"),
@@ -87,6 +88,12 @@ def test_an_item_that_counts_against_the_recommendation_is_no_reason_even_if_it_
     record = RECORD | {"evidence": [*RECORD["evidence"], history("Paths of Glory", -0.4)]}
     assert phrase("Since you liked “Paths of Glory” and “Heat”.").phrased
     assert not phrase("Since you liked “Paths of Glory” and “Heat”.", record).phrased
+
+
+def test_new_may_be_said_of_items_that_are_favoured_for_it():
+    favoured = {"kind": "new_item", "effect": 1.2, "factor": 3.3, "strength": "decisive", "rank_without": 8}
+    record = RECORD | {"evidence": [*RECORD["evidence"], favoured]}
+    assert phrase("You chose “Heat” and it is new.", record).phrased
 
 
 def test_only_the_first_line_counts():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from llm4rec.training.data.prepared import Interactions
-from llm4rec.training.data.splits import cold_items, global_time, leave_one_out
+from llm4rec.training.data.splits import cold_items, global_time, leave_one_out, new_and_known
 
 
 def interactions_of(histories, times=None, ratings=None, num_items=50):
@@ -94,6 +94,19 @@ def test_cold_items_are_asked_for_in_the_test_and_nowhere_else():
     assert histories_of(split.test.histories) == [[1, 2, 3], [5, 6], [2]]
     assert split.test.histories.timestamps.tolist() == [1, 2, 3, 1, 3, 2]
     assert split.train.num_items == data.num_items
+
+
+def test_new_and_known_share_the_cases_and_neither_reads_a_new_item():
+    data = interactions_of([[1, 2, 3, 4], [5, 4, 6, 3], [4, 2, 4], [1, 2, 4, 3]])
+    cold = np.array([4])
+    new, known = new_and_known(data, cold, "test")
+    assert (new.users.tolist(), new.targets.tolist()) == ([0, 2], [4, 4])
+    assert histories_of(new.histories) == [[1, 2, 3], [2]]
+    assert (known.users.tolist(), known.targets.tolist()) == ([1, 3], [3, 3])
+    assert histories_of(known.histories) == [[5, 6], [1, 2]]
+    new, known = new_and_known(data, cold, "validation")
+    assert (new.users.tolist(), known.users.tolist()) == ([3], [0, 1])  # user 2 has nothing but item 4 before
+    assert histories_of(known.histories) == [[1, 2], [5]]
 
 
 def cold_items_of(data, seed):

@@ -196,6 +196,47 @@ def propensity_sensitivity_command(
     console.result(result)
 
 
+@app.command("new-items-sweep")
+def new_items_sweep_command(
+    data: Annotated[Path, typer.Argument(help="Prepared data set.")],
+    output: OutputOption,
+    bonuses: Annotated[
+        list[float] | None, typer.Option("--bonus", help="new_item_bonus; repeatable. Default: nine from -1 to 2.")
+    ] = None,
+    withheld: Annotated[float, typer.Option(help="Share of the items that the model is not shown.")] = 0.05,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the other items' NDCG@10 that may be given up.")
+    ] = 0.02,
+    recipe: RecipeOption = "quickstart",
+    overrides: SetOption = None,
+    part: PartOption = "validation",
+    as_json: JsonOption = False,
+) -> None:
+    """How far to push new items: a model that was not shown some items, for every bonus on their scores."""
+    console = _console(output, as_json)
+    from ..experiments.new_items_sweep import BONUSES, new_items_sweep
+
+    result = new_items_sweep(
+        data,
+        Recipe.load(recipe, overrides),
+        output,
+        bonuses or BONUSES,
+        withheld=withheld,
+        tolerance=tolerance,
+        part=part,
+        say=console.say,
+        progress=console.shows_progress,
+    )
+    console.say()
+    names = ["new/ndcg@10", "new/hr@10", "new/exposure@10", "known/ndcg@10", "known/hr@10"]
+    console.table(["bonus", *names], [[row["bonus"], *(row[name] for name in names)] for row in result["rows"]])
+    console.say(
+        f"Best for new items within {tolerance:.0%} of the others' best NDCG@10: model.new_item_bonus="
+        f"{result['chosen']['bonus']:g}. Wrote {output}/new-items-sweep.csv, .json, .png and .svg."
+    )
+    console.result(result)
+
+
 _POPULARITY_COLUMNS = ("ndcg", "debiased_ndcg", "popularity_lift", "novelty", "coverage")
 
 

@@ -204,6 +204,21 @@ def cold_items(interactions: Interactions, share: float = 0.05, seed: int = 0, m
     return split
 
 
+def new_and_known(interactions: Interactions, cold: np.ndarray, part: str, min_events: int = 3) -> list[EvaluationSet]:
+    """The leave-one-out cases whose target is among `cold` items, and those whose target is not.
+
+    `cold` items, such as those of :func:`cold_items`, are taken out of the histories of both.
+
+    Args:
+        part: `validation` or `test`.
+        min_events: as in :func:`leave_one_out`.
+    """
+    is_cold = np.zeros(interactions.num_items, dtype=bool)
+    is_cold[cold] = True
+    cases = getattr(leave_one_out(interactions, min_events), part)
+    return [_without_items(cases, is_cold, asked=asked) for asked in (is_cold, ~is_cold)]
+
+
 def _without_items(cases: EvaluationSet, hidden: np.ndarray, asked: np.ndarray) -> EvaluationSet:
     """The cases whose target is `asked`, with the `hidden` items (each (items,) bool) out of the histories."""
     wanted = asked[cases.targets]

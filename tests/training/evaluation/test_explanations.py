@@ -17,12 +17,15 @@ HISTORIES = [["i0", "i4", "i2", "i1", "i9"], ["i5", "i7", "i8", "i3", "i6", "i2"
 
 @pytest.fixture(scope="module")
 def records(tiny):
-    """Records of real recommendations, two for each user, with popularity put in."""
+    """Records of real recommendations, with popularity put in, some of new items that are pushed."""
     from llm4rec.modeling_llm4rec.configuration_llm4rec import PopularityConfig
 
     processor = tiny.processor()
     model = tiny.model(processor)
     model.add_popularity_prior(PopularityConfig(), torch.linspace(-2, 2, 12)[None], torch.zeros(1))
+    processor.add_items(tiny.new_items())
+    model.add_items(processor.item_features(tiny.new_items()))
+    model.config.new_item_bonus = 20.0
     batch = processor(histories=HISTORIES, return_tensors="pt")
     return processor.decode_explanations(model.recommend(**batch, k=4, explain=True, popularity=0.4))
 
@@ -39,6 +42,8 @@ def problems(text, record, other=None):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_every_claim_of_a_rendered_explanation_resolves(records, style):
+    kinds = {piece["kind"] for user in records for one in user for piece in one["evidence"]}
+    assert {"popularity", "new_item"} <= kinds
     for user in records:
         for one, other in itertools.pairwise(user):
             text = render_text(one, style, against=other)

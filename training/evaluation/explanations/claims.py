@@ -40,6 +40,7 @@ _REASON = re.compile(
             rf"because (?P<retrieved>{'|'.join(list(RETRIEVED)[:3])})",
             r"because (?P<popular>it is popular)",
             r"because (?P<unknown>it is little known and such items are favoured here)",
+            r"because (?P<new>it is new and new items are favoured here)",
         ]
     )
 )
@@ -62,6 +63,8 @@ _SENTENCES = {
     "rather_no_reason": rf"(?P<title>{_N}) rather than (?P<other>{_N}), though no single reason tells them apart\.",
     "mostly_popular": rf"(?P<title>{_N}) is recommended mostly because it is popular: without the weight of "
     r"popularity it would stand at place (?P<rank>\d+)\.",
+    "mostly_new": rf"(?P<title>{_N}) is recommended mostly because it is new: without the weight of new items it "
+    r"would stand at place (?P<rank>\d+)\.",
     "impersonal": rf"(?P<title>{_N}) has little to do with you: without your history it would stand at place "
     r"(?P<rank>\d+)\.",
     "personal": rf"(?P<title>{_N}) depends on your history: without it, it would stand at place (?P<rank>\d+)\.",
@@ -179,8 +182,9 @@ class _Reader:
             history = record["history"] or {"items": None, "measured": None}
             right = (int(found["items"]), int(found["measured"])) == (history["items"], history["measured"])
             self._add(match.group(), None if right else "other numbers of items were examined", False)
-        if kind == "mostly_popular":
-            piece = self._first(lambda p: p["kind"] == "popularity")
+        if kind in {"mostly_popular", "mostly_new"}:
+            cause = "popularity" if kind == "mostly_popular" else "new_item"
+            piece = self._first(lambda p: p["kind"] == cause)
             self._judge(match.group(), piece, "mainly")
             if piece is not None:
                 self._place(match.group(), int(found["rank"]), piece["rank_without"])
@@ -264,6 +268,8 @@ class _Reader:
         elif found["retrieved"]:
             source = RETRIEVED[found["retrieved"]]
             self._judge(text, self._first(lambda p: p["kind"] == "retrieved" and p["source"] == source), confidence)
+        elif found["new"]:
+            self._judge(text, self._first(lambda p: p["kind"] == "new_item"), confidence)
         else:
             popular = found["popular"] is not None
             is_popularity = lambda p: p["kind"] == "popularity" and p["popular"] == popular  # noqa: E731
@@ -291,7 +297,7 @@ class _Reader:
 
     def _contrast(self, piece: dict[str, Any]) -> float:
         """By how much the same reason counts more for this item than for the other one."""
-        if self.other is None or piece["kind"] not in {"history", "popularity"}:
+        if self.other is None or piece["kind"] not in {"history", "popularity", "new_item"}:
             return piece["effect"]
         same = (p for p in self.other["evidence"] if p["kind"] == piece["kind"])
         return piece["effect"] - next((p["effect"] for p in same if p.get("item_id") == piece.get("item_id")), 0.0)
@@ -310,6 +316,8 @@ class _Reader:
             return self._first(lambda p: p["kind"] == "modality" and p["modality_kind"] == "id")
         if name == "the weight of popularity":
             return self._first(lambda p: p["kind"] == "popularity")
+        if name == "the weight of new items":
+            return self._first(lambda p: p["kind"] == "new_item")
         if name in RETRIEVED:
             return self._first(lambda p: p["kind"] == "retrieved" and p["source"] == RETRIEVED[name])
         return self._first(lambda p: p["kind"] == "modality" and f"its {p['modality']}" == name)
