@@ -63,6 +63,9 @@ OVERRIDES: dict[tuple[str, str], list[str]] = {
     ("amazon-beauty", "sasrec"): ["model.text_config.hidden_dropout=0.5"],
 }
 """(data set, model) → overrides of the data set's recipe, chosen on validation for that model."""
+NEW_ITEM_BONUS = {"amazon-beauty": 1.0}
+"""Data set → `model.new_item_bonus` under the protocol `cold_items`: chosen by `llm4rec experiment new-items-sweep` on
+validation events of other items than those of the rows (seed 7)."""
 PEER_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("amazon-beauty", "rectools-sasrec"): {"dropout_rate": 0.5, "n_blocks": 1},
     ("ml-1m", "rectools-sasrec"): {"session_max_len": 200},
@@ -140,7 +143,9 @@ def fit_llm4rec(
         ValueError: if `output` holds a model of another recipe.
     """
     spent, settings = 0.0, recipe.retrieval
-    recipe = replace(recipe, retrieval=RetrievalRecipe())
+    bonus = recipe.model.new_item_bonus
+    # Neither changes what is trained.
+    recipe = replace(recipe, retrieval=RetrievalRecipe(), model=replace(recipe.model, new_item_bonus=0.0))
     if (output / REPORT_FILE).is_file():
         check_same_recipe(Recipe.load(output / RECIPE_FILE), with_absolute_paths(recipe))
         report = json.loads((output / REPORT_FILE).read_text(encoding="utf-8"))
@@ -156,6 +161,7 @@ def fit_llm4rec(
         model = model.to("cuda")
     config = recipe.to_dict()
     config["data"]["text_encoder"] = encoder_name(recipe.data.text_encoder)
+    config["model"]["new_item_bonus"] = model.config.new_item_bonus = bonus
     if name in RETRIEVAL:
         started = time.perf_counter()
         report = add_retrieval(model, processor, split, settings, recipe.training.seed)

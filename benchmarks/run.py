@@ -26,6 +26,7 @@ from llm4rec.benchmarks.recommenders import (
     CLASSICAL,
     DIVERSE,
     LLM4REC,
+    NEW_ITEM_BONUS,
     PEERS,
     RETRIEVAL,
     Fitted,
@@ -158,6 +159,8 @@ def measure(run: Run, data: PreparedData, scratch: Path, results: Path = RESULTS
         check_overrides(run.overrides)
         overrides = [f"data.text_encoder={run.text_encoder}"] if run.text_encoder else []
         overrides += ["data.split=global_time"] if run.protocol == "global_time" else []
+        if run.protocol == "cold_items" and run.dataset in NEW_ITEM_BONUS:
+            overrides.append(f"model.new_item_bonus={NEW_ITEM_BONUS[run.dataset]}")
         recipe = recipe_of(run.model, run.dataset, dataset.recipe, data, overrides + run.overrides, run.seed)
         encode_texts(data, recipe, split)
     started = time.perf_counter()

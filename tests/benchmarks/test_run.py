@@ -144,6 +144,19 @@ def test_cold_items_are_ranked_by_a_model_that_never_trained_on_them(measured, t
     assert path.name == "comparison-cold-items-llm4rec-vs-text-neighbours.json"
 
 
+def test_cold_items_get_the_bonus_that_was_chosen_for_them_without_another_training(measured, monkeypatch, tmp_path):
+    cold = {"protocol": "cold_items", "overrides": TINY, "models": tmp_path / "models"}
+    plain, *_ = measured("llm4rec", **cold)
+    monkeypatch.setitem(run.NEW_ITEM_BONUS, "world", 30.0)
+    monkeypatch.setattr(recommenders, "train", None)
+    pushed, *_ = measured("llm4rec", **cold)
+    assert (plain["config"]["model"]["new_item_bonus"], pushed["config"]["model"]["new_item_bonus"]) == (0, 30)
+    assert pushed["metrics"]["filtered/hr@10"] > plain["metrics"]["filtered/hr@10"]
+    assert pushed["command"] == plain["command"]
+    by_hand, *_ = measured("llm4rec", **cold | {"overrides": [*TINY, "model.new_item_bonus=0"]})
+    assert by_hand["metrics"]["filtered/hr@10"] == plain["metrics"]["filtered/hr@10"]
+
+
 def test_diverse_lists_are_those_of_the_kept_model_reordered(measured, tmp_path):
     row, plain, _ = measured("llm4rec", overrides=TINY, models=tmp_path / "models")
     weights = tmp_path / "models" / "world" / "llm4rec-seed0" / "model.safetensors"

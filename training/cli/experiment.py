@@ -205,8 +205,8 @@ def new_items_sweep_command(
     ] = None,
     withheld: Annotated[float, typer.Option(help="Share of the items that the model is not shown.")] = 0.05,
     tolerance: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the other items' NDCG@10 that may be given up.")
-    ] = 0.02,
+        float, typer.Option(min=0, max=1, help="Share of the other items' NDCG@10 that the bonus may cost.")
+    ] = 0.05,
     recipe: RecipeOption = "quickstart",
     overrides: SetOption = None,
     part: PartOption = "validation",
@@ -231,7 +231,7 @@ def new_items_sweep_command(
     names = ["new/ndcg@10", "new/hr@10", "new/exposure@10", "known/ndcg@10", "known/hr@10"]
     console.table(["bonus", *names], [[row["bonus"], *(row[name] for name in names)] for row in result["rows"]])
     console.say(
-        f"Best for new items within {tolerance:.0%} of the others' best NDCG@10: model.new_item_bonus="
+        f"Best for new items at no more than {tolerance:.0%} of the others' NDCG@10: model.new_item_bonus="
         f"{result['chosen']['bonus']:g}. Wrote {output}/new-items-sweep.csv, .json, .png and .svg."
     )
     console.result(result)
