@@ -18,6 +18,7 @@ from llm4rec.benchmarks.explanation_tables import explanation_section
 from llm4rec.benchmarks.figures import FIGURES, accuracy_figure
 from llm4rec.benchmarks.headline import headline, with_headline
 from llm4rec.benchmarks.markdown import markdown_table, spread
+from llm4rec.benchmarks.new_item_tables import new_item_section
 from llm4rec.benchmarks.online_tables import online_section
 from llm4rec.benchmarks.speed.tables import speed_sections
 
@@ -181,6 +182,8 @@ def document(results: Path, figures: Path) -> str:
         made = [row for rows in models.values() for row in rows]
         commands = sorted({row["command"] for row in made}) + sorted({row["command"] for row in compared})
         lines += ["```bash", *commands, "```", ""]
+        bonus = new_item_section(results, FIGURES.name, dataset) if protocol == "cold_items" else []
+        lines += ["### A bonus on new items", "", *bonus] if bonus else []
     lines += debiasing_sections(results, FIGURES.name)
     explanations = explanation_section(results)
     lines += ["## Explanations", "", *explanations, ""] if explanations else []

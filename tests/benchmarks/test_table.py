@@ -112,3 +112,29 @@ def test_the_headline_replaces_what_stood_between_the_markers_and_nothing_else()
 def test_the_readme_shows_what_the_rows_say():
     text = (HERE.parent / "README.md").read_text(encoding="utf-8")
     assert with_headline(text, headline(read_rows(HERE / "results")[0])) == text
+
+
+def test_the_bonus_on_new_items_stands_with_the_cold_items(write, tmp_path):
+    sweep = row("new-items-sweep", 7, 0, protocol="cold_items") | {
+        "metrics": {
+            f"validation/bonus={bonus}/{name}": value
+            for bonus, values in {"0": (0.05, 0.03, 0.04, 0.07), "0.5": (0.08, 0.05, 0.1, 0.069)}.items()
+            for name, value in zip(
+                ("new/hr@10", "new/ndcg@10", "new/exposure@10", "known/ndcg@10"), values, strict=True
+            )
+        },
+        "config": {
+            "bonuses": [0.0, 0.5],
+            "tolerance": 0.05,
+            "chosen": 0.5,
+            "withheld_items": 605,
+            "cases": {"new": 1000, "known": 20000},
+        },
+    }
+    folder = tmp_path / "results" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "new-items-sweep-seed7.json").write_text(json.dumps(sweep))
+    text = write(row("a", 0, 0.01, protocol="cold_items"))
+    assert "| 0.5 | 0.0800 | 0.0500 | 0.1000 | 0.0690 |" in text
+    assert "605 items withheld by seed 7" in text
+    assert "Chosen: 0.5" in text
