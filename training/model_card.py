@@ -68,6 +68,7 @@ def write_model_card(
         memory=None if found is None else ", ".join(f"{count:,} {name}" for name, count in found["entries"].items()),
         with_memory=None if found is None else _with_memory(found["metrics"]),
         corrections=_corrections(model, training.get("debiasing", {})),
+        new_item_bonus=f"{model.config.new_item_bonus:+g}" if model.config.new_item_bonus else None,
         ratings=bool(processor.rating_levels),
         times=processor.num_time_gaps > 0,
         parameters=f"{training['trained_parameters']:,}",

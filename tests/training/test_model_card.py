@@ -12,6 +12,8 @@ from llm4rec.training.card_results import BEGIN, END, add_evaluation, with_secti
 from llm4rec.training.data.terms import terms_of
 from llm4rec.training.energy import estimate_energy
 from llm4rec.training.evaluate import evaluate_model
+from llm4rec.training.load import load_recommender
+from llm4rec.training.model_card import write_model_card
 from llm4rec.training.train import train
 
 GOLDEN = Path(__file__).with_name("golden") / "model_card.md"
@@ -131,6 +133,15 @@ def test_energy_is_power_times_time_and_nothing_where_power_is_unknown():
     assert two.kwh == pytest.approx((10 + 1400) * 0.5 / 1000)
     assert "700 W for the NVIDIA H100 80GB HBM3" in two.assumptions
     assert estimate_energy(1800, cores=1, gpus=["Some New GPU"]) is None
+
+
+def test_a_bonus_on_new_items_is_said(folder, shop, tiny_recipe):
+    model, processor = load_recommender(folder)
+    training = json.loads((folder / "training.json").read_text())
+    for bonus, said in ((0.0, False), (0.5, True)):
+        model.config.new_item_bonus = bonus
+        write_model_card(folder, model, processor, tiny_recipe(), training)
+        assert ("get +0.5 on their scores" in (folder / "README.md").read_text(encoding="utf-8")) == said
 
 
 def test_terms_of_public_data_are_said(trained):

@@ -71,6 +71,7 @@ def _model_facts(name: str, revision: str | None) -> dict[str, Any]:
             "γ of training": round(float(model.model.popularity_prior.strength.detach()), 3),
             "γ′ of serving": model.config.popularity.serving_strength,
         },
+        "bonus of new items": model.config.new_item_bonus,
         "states do not tell": [] if model.config.fairness is None else model.config.fairness.attributes,
         "format version": model.config.format_version,
     }
