@@ -604,9 +604,10 @@ class LLM4RecForCausalLM(
                 predicts = torch.zeros_like(history, dtype=torch.bool)
                 predicts[:, history.shape[1] - states.shape[1] :][:, keep] = True
                 items = self._with_repeat_bias(items.flatten(0, 1), history, predicts).view_as(items)
-                items = self._with_popularity(self._with_new_item_bonus(items), None)
+                items = self._with_popularity(items, None)
                 if self.memory is not None and kept.shape[1] == 1:  # the next item is asked for, as by `generate`
                     items = self._with_memory(items, kept, history)
+                items = self._with_new_item_bonus(items)
             logits = torch.cat([self.lm_head(kept), items], dim=-1)
         return CausalLMOutputWithPast(
             loss=loss,

@@ -151,7 +151,7 @@ class RankingMixin:
             found = torch.cat([found, retrieved.masked_fill(again, -1)], dim=1)
         states = read.states
         scores = torch.bmm(table[found.clamp(min=0)].to(states.dtype), states.unsqueeze(-1)).squeeze(-1).float()
-        scores = read.add_to_candidates(self._with_new_item_bonus(scores, found), found)
+        scores = self._with_new_item_bonus(read.add_to_candidates(scores, found), found)
         left_out = (found < 0) | (found[:, :, None] == seen[:, None, :]).any(-1)
         best = top_k(scores.masked_fill(left_out, float("-inf")), k)
         items = found.gather(1, best.items.clamp(min=0)).masked_fill(best.items < 0, -1)
@@ -246,8 +246,8 @@ class RankingMixin:
         predicts = torch.zeros_like(input_ids, dtype=torch.bool)
         predicts[:, -1] = True  # padding on the right holds no items, so the last place sees the whole history
         own = (read.states @ table.to(read.states.dtype).T).float()
-        own = self._with_repeat_bias(own, input_ids, predicts)
-        return read.add_to(self._with_new_item_bonus(own) if new_item_bonus else own)
+        scores = read.add_to(self._with_repeat_bias(own, input_ids, predicts))
+        return self._with_new_item_bonus(scores) if new_item_bonus else scores
 
     def _with_new_item_bonus(self, scores: torch.Tensor, candidates: torch.Tensor | None = None) -> torch.Tensor:
         """Scores (…, items), or of `candidates` (batch, n), with what `config.new_item_bonus` gives to new items."""

@@ -62,7 +62,7 @@ def test_it_changes_nothing_where_every_item_has_an_id(model, processor):
         with_bonus(model, 0.0)
 
 
-def test_a_memory_does_not_hide_it(shop):
+def test_a_memory_neither_hides_nor_scales_it(shop):
     from llm4rec.modeling_llm4rec import RetrievalConfig, RetrievalMemory
 
     processor, model = shop
@@ -73,8 +73,9 @@ def test_a_memory_does_not_hide_it(shop):
         model.model.retrieval_adapter.temperature.fill_(0.5)
     batch = inputs(processor)
     gained = with_bonus(model, 1.0).score_items(**batch) - with_bonus(model, 0.0).score_items(**batch)
-    assert gained[:, :12].abs().max() < 1e-5
-    assert gained[:, 12:].min() > 0.5
+    torch.testing.assert_close(gained, torch.tensor([0.0] * 12 + [1.0] * 2).expand(2, -1), atol=1e-4, rtol=0)
+    logits = with_bonus(model, 1.0)(**{k: v for k, v in batch.items() if k != "seen_items"}, logits_to_keep=1).logits
+    torch.testing.assert_close(logits[:, -1, 260:], model.score_items(**batch), atol=1e-4, rtol=0)
 
 
 def test_it_is_saved_and_may_be_given_on_loading(shop, tmp_path):

@@ -95,7 +95,7 @@ def retrieve_cases(
         states = model.user_states(**batch, item_rows=ItemRows(table))
         limits = {} if train is None else hidden_from_itself(cases, chosen, train)
         now = request_times(histories)
-        own = model._scores(Conditioned(states), table, batch["input_ids"]).cpu()
+        own = model._scores(Conditioned(states), table, batch["input_ids"], new_item_bonus=False).cpu()
         context = model.retrieve(states, batch["input_ids"], now, **limits).to("cpu")
         history = latest_first(batch["input_ids"].cpu() - model.config.text_vocab_size)
         targets = torch.from_numpy(cases.targets[chosen].astype(np.int64))
