@@ -25,6 +25,9 @@ ROW_KEYS = (
     "command", "config", "commit", "machine", "date",
 )  # fmt: skip
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+WRITTEN_BY_RUNS = ("benchmarks/results", "benchmarks/figures", "benchmarks/README.md", "README.md")
+
 
 def report_row(
     dataset: str,
@@ -91,16 +94,24 @@ def peak_memory_mb() -> float | None:
     return round((peak if sys.platform == "darwin" else peak * 1024) / 1e6, 1)
 
 
-def git_commit() -> str | None:
-    """Commit of this package's checkout, with `-dirty` after it if tracked files differ; `None` if it is not one."""
-    root = Path(__file__).resolve().parents[2]
+def git_commit(root: Path = CHECKOUT) -> str | None:
+    """Commit of this package's checkout at `root`, with `-dirty` after it if tracked files differ; `None` if it is not one.
+
+    What runs write (`WRITTEN_BY_RUNS`) may differ: an earlier row says nothing about the code of the next.
+    """
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    others = [".", *(f":(exclude){path}" for path in WRITTEN_BY_RUNS)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip() or None
+        commit = _git(root, "rev-parse", "HEAD")
+        return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", *others) else commit
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
 
 
 def machine_description() -> str:
