@@ -95,7 +95,7 @@ def peak_memory_mb() -> float | None:
 
 
 def git_commit(root: Path = CHECKOUT) -> str | None:
-    """Commit of this package's checkout at `root`, with `-dirty` after it if tracked files differ; `None` if it is not one.
+    """Commit of the checkout at `root`, with `-dirty` after it if tracked files differ; `None` if it is not one.
 
     What runs write (`WRITTEN_BY_RUNS`) may differ: an earlier row says nothing about the code of the next.
     """
@@ -104,7 +104,8 @@ def git_commit(root: Path = CHECKOUT) -> str | None:
     others = [".", *(f":(exclude){path}" for path in WRITTEN_BY_RUNS)]
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return f"{commit}-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no", "--", *others) else commit
+        changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *others)
+        return f"{commit}-dirty" if changes else commit
     except (OSError, subprocess.SubprocessError):
         return None
 
