@@ -45,7 +45,7 @@ USERS, HISTORY, K = 1000, 20, 10
 LONG_USERS, LIMITS = 100, (10, 20, 50)
 """Users of long histories for whom all items are taken away, and how many of them the gradient may choose instead."""
 WORLD_SEEDS, WORLD_USERS = (0, 1, 2), 500
-WORLD_RECIPE = ["training.patience=0"]
+WORLD_RECIPE = ["model.id_dropout=0", "training.patience=0"]
 
 
 def drawn(log: Interactions, count: int, seed: int, least: int = LEAST_HISTORY) -> Interactions:

@@ -25,7 +25,7 @@ from llm4rec.training.experiments.online_learning import methods_named, online_e
 
 HERE = Path(__file__).parent
 RECIPES = {
-    "ml-100k": ("movielens", ["retrieval.enabled=true"], "time", 0.5),
+    "ml-100k": ("movielens", ["model.id_dropout=0", "retrieval.enabled=true"], "time", 0.5),
     "ml-1m": (
         "movielens-1m",
         ["data.max_history=50", "training.max_validation_users=3000", "training.patience=4", "retrieval.enabled=true"],

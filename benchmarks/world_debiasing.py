@@ -49,6 +49,7 @@ RANDOM_SLOTS, CASES = 1_000_000, 4_000
 RECIPE = [
     "model.text_config.hidden_size=64",
     "model.text_config.intermediate_size=64",
+    "model.id_dropout=0",
     "data.max_history=30",
     "training.epochs=20",
     "training.learning_rate=2.0e-3",

@@ -122,8 +122,8 @@ class ModelRecipe:
     fusion_heads: int = field(default=2, metadata={"help": "heads of the cross-modal attention"})
     fusion_dropout: float = field(default=0.0, metadata={"help": "dropout on modality tokens, in [0, 1)"})
     id_dropout: float = field(
-        default=0.0,
-        metadata={"help": "share of items whose id is hidden per step, in [0, 1); above 0 if new items come"},
+        default=0.1,
+        metadata={"help": "share of items whose id is hidden per step, in [0, 1); 0: new items are ranked too high"},
     )
     event_dropout: float = field(default=0.0, metadata={"help": "dropout on event embeddings, in [0, 1)"})
     new_item_bonus: float = field(
