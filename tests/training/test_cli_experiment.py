@@ -202,6 +202,8 @@ def test_a_new_items_sweep_trades_known_items_for_new_ones_and_chooses_within_th
         ("new-items-sweep", ["--part", "train"], "expected 'validation' or 'test'"),
         ("new-items-sweep", ["--withheld", "2"], "expected a share of the items in (0, 1)"),
         ("new-items-sweep", ["--bonus", "nan"], "expected finite numbers"),
+        ("new-items-sweep", ["--set", "data.item_ids=false"], "needs a recipe that reads item ids and at least one"),
+        ("new-items-sweep", ["--set", "data.modalities=[]"], "needs a recipe that reads item ids and at least one"),
         ("popularity-sweep", ["--part", "train"], "expected 'validation' or 'test'"),
         ("popularity-sweep", ["--strength", "nan"], "expected a finite number"),
         ("popularity-sweep", ["--strength", "much"], "unable to parse string as a number"),

@@ -37,7 +37,7 @@ def new_items_sweep(
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Withhold items from training, then rank the catalog for every bonus, for events of those items and of others.
+    """Withhold items from training, then rank the catalog for every bonus, for leave-one-out events of both.
 
     Args:
         data: the prepared data.
@@ -55,13 +55,21 @@ def new_items_sweep(
         `new/exposure@10` is the share of new items in the lists of the latter.
 
     Raises:
-        ValueError: if `part` is unknown, bonuses are no finite numbers, or withholding items leaves too little.
+        ValueError: if `part` is unknown, bonuses are no finite numbers, the recipe leaves out item ids or all that
+            describes items, or withholding items leaves too little.
     """
     if part not in {"validation", "test"}:
         raise ValueError(f"part is {part!r}, expected 'validation' or 'test'.")
     if not np.isfinite(bonuses).all():
         raise ValueError(f"new-items-sweep got the bonuses {list(bonuses)}, expected finite numbers such as 0 0.5 1.")
     data = data if isinstance(data, PreparedData) else PreparedData.load(data)
+    described = data.schema.items.modalities if recipe.data.modalities is None else recipe.data.modalities
+    if not recipe.data.item_ids or not described:
+        raise ValueError(
+            "new-items-sweep needs a recipe that reads item ids and at least one modality: without ids no item is "
+            f"new, without a description no new item is known. Got data.item_ids={recipe.data.item_ids} and "
+            f"modalities {list(described)}."
+        )
     output = Path(output)
     split = cold_items(data.interactions, withheld, recipe.training.seed)
     model, processor = trained_variant(data, recipe, {}, output / MODELS / "withheld", say, progress, split)
