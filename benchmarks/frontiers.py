@@ -90,7 +90,7 @@ def main() -> None:
         + "".join(f" --strength {strength:g}" for strength in args.strength or ()),
         config={"strengths": strengths, "fine_tuning": FINE_TUNING if args.what == "fairness" else None},
     )
-    if not args.strength:  # after the row, which says whether the checkout differs from its commit
+    if not args.strength:
         (FIGURES / f"{DATASET}-{name}.svg").write_text(figure, encoding="utf-8")
     path = RESULTS / DATASET / f"{name}-seed{result['seed']}.json"
     path.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")

@@ -2,8 +2,9 @@
 
     python benchmarks/new_items.py --seed 7 --data $DATA --text-encoder $TEXT_ENCODER
 
-The seed draws the items that are withheld, other ones than those of the rows, and the events are of validation. The
-row goes to `benchmarks/results/amazon-beauty/`, the figure to `benchmarks/figures/`.
+The seed draws the items that are withheld: other ones than those of the rows, but for what two draws of a twentieth
+have in common; and the events are of validation, where those of the rows are of test. The row goes to
+`benchmarks/results/amazon-beauty/`, the figure to `benchmarks/figures/`.
 """
 
 from __future__ import annotations

@@ -91,7 +91,6 @@ def main() -> None:
                 **{key: result[key] for key in ("events", "held_out", "asked", "blocks", "share", "recipe")},
             },
         )
-        stored["commit"] = result["commit"]  # of the run; what it writes itself is no change of the code
         path = folder / f"{name}-{row_method}-seed{arguments.seed}.json"
         path.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
     if not arguments.method:

@@ -64,8 +64,8 @@ OVERRIDES: dict[tuple[str, str], list[str]] = {
 }
 """(data set, model) → overrides of the data set's recipe, chosen on validation for that model."""
 NEW_ITEM_BONUS = {"amazon-beauty": 1.0}
-"""Data set → `model.new_item_bonus` under the protocol `cold_items`: chosen by `llm4rec experiment new-items-sweep` on
-validation events of other items than those of the rows (seed 7)."""
+"""Data set → `model.new_item_bonus` under the protocol `cold_items`: chosen by `benchmarks/new_items.py` on
+validation events of another draw of items than those of the rows (seed 7)."""
 PEER_SETTINGS: dict[tuple[str, str], dict[str, Any]] = {
     ("amazon-beauty", "rectools-sasrec"): {"dropout_rate": 0.5, "n_blocks": 1},
     ("ml-1m", "rectools-sasrec"): {"session_max_len": 200},

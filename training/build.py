@@ -157,7 +157,7 @@ def build_model(
 
 
 def _started_from(recipe: Recipe) -> LLM4RecForCausalLM:
-    """A trained recommender whose training goes on; of the recipe's model, only what it says of the loss holds."""
+    """A trained recommender whose training goes on; of the recipe's model, what it says of loss and serving holds."""
     wanted = recipe.model
     if wanted.backbone:
         raise ValueError(
@@ -170,7 +170,8 @@ def _started_from(recipe: Recipe) -> LLM4RecForCausalLM:
                 "model.lora.merge=true to have a model that training can start from."
             )
         model = LLM4RecForCausalLM.from_pretrained(wanted.start_from, retrieval=False)
-    model.config.num_negatives, model.config.label_smoothing = wanted.num_negatives, wanted.label_smoothing
+    for name in ("num_negatives", "label_smoothing", "new_item_bonus"):
+        setattr(model.config, name, getattr(wanted, name))
     model.config.retrieval = model.model.retrieval_adapter = None  # a memory speaks of the weights as they were
     model.config.fairness = model.model.state_eraser = None
     model.config.popularity = model.model.popularity_prior = None  # added anew where the recipe asks for it

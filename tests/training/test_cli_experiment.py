@@ -192,8 +192,16 @@ def test_a_new_items_sweep_trades_known_items_for_new_ones_and_chooses_within_th
     assert result["chosen"] == max(allowed, key=lambda row: row["new/ndcg@10"])
     assert run(*arguments) == 0
     said = capsys.readouterr().out
-    assert "withheld: trained earlier" in said
+    assert "withheld-0.3: trained earlier" in said
     assert f"model.new_item_bonus={result['chosen']['bonus']:g}" in said
+    assert run(*arguments, "--set", "model.new_item_bonus=1", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == rows  # what a first sweep chose does not change a second
+    options[options.index("--withheld") + 1] = 0.2
+    assert run("new-items-sweep", folders[1], "--output", tmp_path, *options, *tiny_settings(), "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["withheld_items"] < result["withheld_items"]
+    assert again["rows"] != rows  # a model that was shown more items, not the one that is kept
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["withheld-0.2", "withheld-0.3"]
 
 
 @pytest.mark.parametrize(

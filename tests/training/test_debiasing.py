@@ -496,11 +496,13 @@ def test_an_adapter_keeps_its_prior_and_its_eraser_and_leaves_the_adversary_behi
 def test_training_goes_on_from_a_trained_model(shop, tiny_recipe, popular, tmp_path):
     folder, _ = popular
     again = tiny_recipe(f"model.start_from={folder}", "training.epochs=1", "training.learning_rate=1e-4")
+    again.model.new_item_bonus = 0.5
     report = run(shop, again, tmp_path / "model")
     losses = {name: facts_of(path)["log"][0]["loss"] for name, path in (("first", folder), ("again", report.output))}
     assert losses["again"] < losses["first"] - 0.1
     model, _ = load(report.output)
-    assert model.config.popularity is None  # this recipe asks for none
+    assert model.config.new_item_bonus == 0.5  # this recipe asks for it
+    assert model.config.popularity is None  # and for no popularity
     assert model.model.popularity_prior is None
     assert Recipe.load(report.output / "recipe.yaml").model.start_from == str(folder)
 

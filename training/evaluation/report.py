@@ -27,6 +27,7 @@ ROW_KEYS = (
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WRITTEN_BY_RUNS = ("benchmarks/results", "benchmarks/figures", "benchmarks/README.md", "README.md")
+"""Rows, and the tables and figures that are made from them."""
 
 
 def report_row(

@@ -72,7 +72,9 @@ def new_items_sweep(
         )
     output = Path(output)
     split = cold_items(data.interactions, withheld, recipe.training.seed)
-    model, processor = trained_variant(data, recipe, {}, output / MODELS / "withheld", say, progress, split)
+    # Another share is another model; a bonus that the recipe has already is not.
+    folder = output / MODELS / f"withheld-{withheld:g}"
+    model, processor = trained_variant(data, recipe, {"model.new_item_bonus": 0.0}, folder, say, progress, split)
     new, known = new_and_known(data.interactions, split.cold, part)
     rows = []
     for bonus in sorted({0.0, *bonuses}):
