@@ -6,13 +6,21 @@ Part of the model in training only; a finished recommender is saved without it.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.func import functional_call
 
 from .configuration_llm4rec import FairnessConfig
+
+READ_AT_ONCE = 1024
+"""States that the classifiers read a step, and that are kept of each batch for them."""
+
+BATCHES_KEPT = 8
+"""Latest batches whose states the classifiers learn from: one batch is of too few users (docs/design.md)."""
 
 
 class _ReverseGradient(torch.autograd.Function):
@@ -53,9 +61,10 @@ class SensitiveAttributeAdversary(nn.Module):
 
     A state h from which no attribute can be told is the same for all groups, and with it what is recommended
     (demographic parity): Zhang, Lemoine and Mitchell, *Mitigating unwanted biases with adversarial learning*, AIES
-    2018; for recommenders Bose and Hamilton, *Compositional fairness constraints*, ICML 2019. The classifiers learn at
-    full rate whatever λ is, so that they stay good enough to be worth fooling; beyond λ = 1 states move faster than
-    the classifiers can follow, and fresh ones tell more again (docs/design.md).
+    2018; for recommenders Bose and Hamilton, *Compositional fairness constraints*, ICML 2019. A call moves the states
+    alone; the classifiers learn by `classifier_loss` on states of the latest calls, in several steps for each of the
+    model's, so that they stay good enough to be worth fooling (`training/debiasing/adversary_training.py`). Beyond λ
+    = 1 states move faster than the classifiers can follow, and fresh ones tell more again (docs/design.md).
 
     Args:
         config: names and sizes of the attributes, λ, width.
@@ -63,6 +72,7 @@ class SensitiveAttributeAdversary(nn.Module):
 
     Attributes:
         strength: λ of the present step; `training/` lets it grow during warm-up.
+        recent: (states, labels) of the latest batches in training, what the classifiers learn from.
 
     Shape:
         - states: (n, width); labels: (n, attributes) long, -1 where unknown; weights: (n,), by default all the same
@@ -72,6 +82,7 @@ class SensitiveAttributeAdversary(nn.Module):
     def __init__(self, config: FairnessConfig, width: int):
         super().__init__()
         self.strength = config.strength
+        self.recent: deque[tuple[torch.Tensor, torch.Tensor]] = deque(maxlen=BATCHES_KEPT)
         self.normalise = nn.LayerNorm(width, elementwise_affine=False)
         self.classifiers = nn.ModuleList(
             nn.Sequential(
@@ -84,16 +95,45 @@ class SensitiveAttributeAdversary(nn.Module):
             for size in config.sizes
         )
 
+        self.requires_grad_(False)  # the model's optimiser has nothing to do with them
+
     def forward(self, states: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
-        """The classifiers' loss; its gradient into the states comes reversed."""
+        """The classifiers' loss; its gradient into the states comes reversed, and the classifiers get none."""
         weights = states.new_ones(len(states), dtype=torch.float32) if weights is None else weights
         read = self.normalise(reverse_gradient(states.float(), self.strength))
+        if self.training and torch.is_grad_enabled() and len(states):
+            drawn = torch.multinomial(weights, READ_AT_ONCE, replacement=True)
+            self.recent.append((read.detach()[drawn], labels[drawn]))
         total = read.new_zeros(())
-        for classifier, wanted in zip(self.classifiers, labels.unbind(-1), strict=True):
-            losses = F.cross_entropy(classifier(read).float(), wanted, ignore_index=-1, reduction="none")
+        for losses, wanted in zip(self._losses(read, labels), labels.unbind(-1), strict=True):
             known = weights * (wanted >= 0)
             total = total + (known * losses).sum() / known.sum().clamp(min=1e-12)
         return total
+
+    def classifier_loss(self, weights: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Loss of the classifiers with these weights on a draw of the recent states; 0 where no label is known.
+
+        Args:
+            weights: by the names of `named_parameters`; the gradient goes into them.
+        """
+        states, labels = (torch.cat(parts) for parts in zip(*self.recent, strict=True))
+        drawn = torch.randint(len(states), (READ_AT_ONCE,)).to(states.device)
+        labels = labels[drawn]
+        losses = torch.stack(self._losses(states[drawn], labels, weights))
+        known = (labels >= 0).T
+        return (losses.sum(-1) / known.sum(-1).clamp(min=1)).sum()
+
+    def _losses(
+        self, read: torch.Tensor, labels: torch.Tensor, weights: dict[str, torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
+        """(n,) cross-entropy of every classifier, 0 where the label is unknown."""
+        found = []
+        for index, (classifier, wanted) in enumerate(zip(self.classifiers, labels.unbind(-1), strict=True)):
+            prefix = f"classifiers.{index}."
+            own = {name.removeprefix(prefix): w for name, w in (weights or {}).items() if name.startswith(prefix)}
+            logits = functional_call(classifier, own, (read,)).float()
+            found.append(F.cross_entropy(logits, wanted, ignore_index=-1, reduction="none"))
+        return found
 
 
 __all__ = ["SensitiveAttributeAdversary", "history_weights", "reverse_gradient"]

@@ -31,6 +31,7 @@ def training_arguments(recipe: Recipe, checkpoints: Path, steps_per_epoch: int) 
         "max_grad_norm": t.max_grad_norm,
         "patience": 0 if recipe.debiasing.fairness_strength else t.patience,
         "average_steps": t.average_epochs * steps_per_epoch,
+        "from_trained": recipe.model.start_from is not None,
         "seed": t.seed,
         "bf16": bfloat16,
         # Without this, several processes on a machine without a GPU would each train a model of their own, and

@@ -33,11 +33,11 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import SFTConfig, SFTTrainer
 
 from ..modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
-from ..modeling_llm4rec.adversary import SensitiveAttributeAdversary
 from .adapters import recommender_of
 from .data.prepared import Interactions
 from .data.sequences import SequenceCollator, history_batch, request_times
 from .data.splits import EvaluationSet
+from .debiasing.adversary_training import AdversaryTraining
 from .evaluation.ranking_evaluator import RankingEvaluator
 from .length_buckets import LengthBucketSampler
 from .weight_averaging import WeightAverage
@@ -47,9 +47,6 @@ SELECTION_METRIC = "eval_filtered/ndcg@10"
 
 WEIGHTED_METRIC = "eval_weighted/ndcg@10"
 """The same where events are weighted by inverse propensity: a mean over what everybody would have been shown."""
-
-ADVERSARY_LEARNING_RATE = 0.015
-"""Of an adversary's classifiers, whatever the model's is: they read states of one scale (docs/design.md)."""
 
 HISTORIES_AT_ONCE = 64
 """Histories that go through the model together when they are scored."""
@@ -70,6 +67,7 @@ class LLM4RecTrainingArguments(SFTConfig):
 
         average_steps (`float`): optimiser steps that the average of the weights looks back on, see
             [`WeightAverage`]; the average is what is validated and saved. 0: no average.
+        from_trained (`bool`): training goes on from a finished model, whose weights the average leaves slowly.
     """
 
     patience: int = field(
@@ -80,6 +78,9 @@ class LLM4RecTrainingArguments(SFTConfig):
     )
     average_steps: float = field(
         default=0.0, metadata={"help": "Steps that the average of the weights looks back on; 0: no average."}
+    )
+    from_trained: bool = field(
+        default=False, metadata={"help": "The weights are a finished model's, and their average leaves them slowly."}
     )
 
     def __post_init__(self) -> None:
@@ -332,7 +333,12 @@ class LLM4RecTrainer(SFTTrainer):
             **kwargs,
         )
 
-        self._average = WeightAverage(self.model, args.average_steps) if args.average_steps else None
+        self._adversary = AdversaryTraining.of(self.model)
+        if self._adversary is not None:
+            self.add_callback(self._adversary)
+        self._average = (
+            WeightAverage(self.model, args.average_steps, trained=args.from_trained) if args.average_steps else None
+        )
         if self._average is not None:
             self.add_callback(UpdateAverage(self._average))
         self.remove_callback(ProgressCallback)
@@ -372,14 +378,18 @@ class LLM4RecTrainer(SFTTrainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
+        folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self._average is not None and self.args.should_save:
-            folder = Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             self._average.save_trained_weights(folder)
+        if self._adversary is not None and self.args.should_save:
+            self._adversary.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._average is not None:
             self._average.resume(resume_from_checkpoint)
+        if self._adversary is not None:
+            self._adversary.resume(resume_from_checkpoint)
 
     def compute_loss(
         self,
@@ -428,18 +438,6 @@ class LLM4RecTrainer(SFTTrainer):
             self.model.save_pretrained(folder, state_dict=state_dict if self._average is None else None)
         recommender_of(self.model).config.save_pretrained(folder)
         self.processor.save_pretrained(folder)
-
-    def create_optimizer(self, *args: Any, **kwargs: Any) -> torch.optim.Optimizer:
-        """The Trainer's optimiser, in which an adversary learns faster than the model that is to outwit it."""
-        optimizer = super().create_optimizer(*args, **kwargs)
-        adversaries = [m for m in self.model.modules() if isinstance(m, SensitiveAttributeAdversary)]
-        weights = [w for adversary in adversaries for w in adversary.parameters() if w.requires_grad]
-        if weights:
-            own = {id(weight) for weight in weights}
-            for group in optimizer.param_groups:
-                group["params"] = [weight for weight in group["params"] if id(weight) not in own]
-            optimizer.add_param_group({"params": weights, "lr": ADVERSARY_LEARNING_RATE, "weight_decay": 0.0})
-        return optimizer
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """All but γ: a weight that is pulled to 0 would not say how strong the confounding is."""

@@ -17,6 +17,7 @@ from llm4rec.training.build import build_model, build_processor
 from llm4rec.training.data.prepared import PreparedData
 from llm4rec.training.data.sequences import SequenceCollator, training_windows
 from llm4rec.training.data.splits import leave_one_out
+from llm4rec.training.debiasing.adversary_training import AdversaryTraining
 from llm4rec.training.debiasing.apply import apply_debiasing
 from llm4rec.training.length_buckets import LengthBucketSampler
 from tqdm.auto import tqdm
@@ -61,15 +62,19 @@ def _steps(data: PreparedData, split: Any, recipe: Recipe) -> Callable[[int], No
     windows = training_windows(split.train, processor, "all", debiasing.event_columns, debiasing.user_columns)
     collate, size = SequenceCollator(processor.start_id), recipe.training.batch_size
     order = list(LengthBucketSampler(windows["length"], size, recipe.training.seed))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.training.learning_rate)
+    adversary = AdversaryTraining.of(model)
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=recipe.training.learning_rate)
 
     def take(turn: int) -> None:
         for step in range(turn * STEPS, (turn + 1) * STEPS):
             first = step * size % (len(order) - size)
             batch = collate([windows[index] for index in order[first : first + size]])
             model(**batch).loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.training.max_grad_norm)
+            torch.nn.utils.clip_grad_norm_(trained, recipe.training.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad()
+            if adversary is not None:
+                adversary.step()
 
     return take
