@@ -12,9 +12,12 @@ import pytest
 import torch
 from llm4rec.configuration import Recipe
 from llm4rec.modeling_llm4rec import LLM4RecForCausalLM, LLM4RecProcessor
+from llm4rec.modeling_llm4rec.adversary import SensitiveAttributeAdversary
+from llm4rec.modeling_llm4rec.configuration_llm4rec import FairnessConfig
 from llm4rec.training.build import build_model, build_processor, split_of
 from llm4rec.training.data.prepared import Interactions
 from llm4rec.training.data.sequences import SequenceCollator, training_windows
+from llm4rec.training.debiasing.adversary_training import AdversaryTraining
 from llm4rec.training.debiasing.apply import apply_debiasing, estimate_propensities, sensitive_labels
 from llm4rec.training.debiasing.item_popularity import DAY, ItemPopularity
 from llm4rec.training.evaluation.leakage_probe import leakage
@@ -445,6 +448,52 @@ def test_a_run_with_an_adversary_resumed_after_ctrl_c_ends_as_the_whole_run(shop
     assert not [name for name in whole if not torch.equal(whole[name], resumed[name])]
 
 
+def telling_states(number=2048):
+    """States whose first number is the label, and the labels."""
+    states = torch.randn(number, 8)
+    return states, (states[:, :1] > 0).long()
+
+
+def test_classifiers_learn_while_the_model_waits():
+    torch.manual_seed(0)
+    adversary = SensitiveAttributeAdversary(FairnessConfig(["group"], [2]), 8)
+    training = AdversaryTraining(adversary)
+    before = {name: weight.clone() for name, weight in adversary.named_parameters()}
+    training.step()  # nothing was seen yet
+    assert all(torch.equal(weight, before[name]) for name, weight in adversary.named_parameters())
+    states, labels = telling_states()
+    untaught = adversary(states, labels)
+    for _ in range(15):
+        training.step()
+    unseen, their_labels = telling_states()
+    assert adversary(unseen, their_labels) < untaught / 2
+
+
+def test_classifiers_go_on_from_a_checkpoint_as_if_nothing_had_happened(tmp_path):
+    torch.manual_seed(0)
+    adversary = SensitiveAttributeAdversary(FairnessConfig(["group", "age"], [2, 2]), 8)
+    training = AdversaryTraining(adversary)
+    states, labels = telling_states()
+    adversary(states, labels.expand(-1, 2))
+    training.step()
+    training.save(tmp_path)
+    again = SensitiveAttributeAdversary(FairnessConfig(["group", "age"], [2, 2]), 8)
+    again.load_state_dict(adversary.state_dict())
+    resumed = AdversaryTraining(again)
+    resumed.resume(tmp_path)
+    for one in (training, resumed):
+        torch.manual_seed(1)
+        one.step()
+    for weight, other in zip(adversary.parameters(), again.parameters(), strict=True):
+        assert torch.equal(weight, other)
+
+
+def test_a_checkpoint_without_an_adversary_says_what_to_do(tmp_path):
+    training = AdversaryTraining(SensitiveAttributeAdversary(FairnessConfig(["group"], [2]), 8))
+    with pytest.raises(FileNotFoundError, match="--overwrite"):
+        training.resume(tmp_path)
+
+
 # --- LoRA ------------------------------------------------------------------------------------------------------------
 
 
@@ -505,6 +554,17 @@ def test_training_goes_on_from_a_trained_model(shop, tiny_recipe, popular, tmp_p
     assert model.config.popularity is None  # and for no popularity
     assert model.model.popularity_prior is None
     assert Recipe.load(report.output / "recipe.yaml").model.start_from == str(folder)
+
+
+def test_the_average_of_a_model_that_is_trained_on_leaves_it_slowly(shop, tiny_recipe, popular, tmp_path):
+    folder, _ = popular
+    moved = {}
+    for epochs in (0, 1000):
+        again = tiny_recipe(f"model.start_from={folder}", "training.epochs=1", f"training.average_epochs={epochs}")
+        run(shop, again, tmp_path / str(epochs))
+        start, end = (load_file(path / "model.safetensors") for path in (folder, tmp_path / str(epochs)))
+        moved[epochs] = sum((end[name] - start[name]).norm() for name in end if ".layers." in name)
+    assert moved[1000] < moved[0] / 100
 
 
 def test_a_fair_and_weighted_model_goes_on_without_what_its_new_recipe_does_not_ask_for(
