@@ -36,21 +36,34 @@ class _FullSoftmax(torch.autograd.Function):
         rows_of_bias: torch.Tensor,
         items_of_bias: torch.Tensor,
         bias: torch.Tensor,
+        offsets: torch.Tensor,
+        rows_of_offsets: torch.Tensor,
+        offset_strength: torch.Tensor,
     ) -> torch.Tensor:
         needs_states, needs_table = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
         grad_states = torch.empty_like(states) if needs_states else None
-        grad_table = torch.zeros_like(table) if needs_table else None
+        # Transposed: a product whose last dimension is the items is the faster one on a CPU.
+        grad_table = table.new_zeros(table.shape[1], len(table)) if needs_table else None
         grad_bias = torch.zeros_like(bias) if ctx.needs_input_grad[8] else None
+        grad_strength = torch.zeros_like(offset_strength) if ctx.needs_input_grad[11] else None
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         states, table = states.to(dtype), table.to(dtype)
         total = torch.zeros((), dtype=torch.float32, device=states.device)
-        num_items, has_background = len(table), len(background) > 0
+        num_items, has_background, has_offsets = len(table), len(background) > 0, len(offsets) > 0
+        added = (offset_strength * offsets).to(dtype)
         mass = weights + background_weights if has_background else weights
         at_once = min(MAX_LOGITS_AT_ONCE, CPU_LOGITS_AT_ONCE) if device == "cpu" else MAX_LOGITS_AT_ONCE
-        for rows in torch.arange(len(states), device=states.device).split(max(1, at_once // num_items)):
+        blocks = torch.arange(len(states), device=states.device).split(max(1, at_once // num_items))
+        products = states.new_empty(len(blocks[0]), num_items)  # one piece of memory for all blocks
+        for rows in blocks:
             block, wanted, weight = states[rows], targets[rows, None], weights[rows, None]
-            logits = (block @ table.T).float()
+            product = products[: len(block)]
+            if has_offsets:
+                torch.index_select(added, 0, rows_of_offsets[rows], out=product).addmm_(block, table.T)
+            else:
+                torch.mm(block, table.T, out=product)
+            logits = product.float()
             first, last = torch.searchsorted(rows_of_bias, torch.stack([rows[0], rows[-1] + 1])).tolist()
             biased = rows_of_bias[first:last] - rows[0], items_of_bias[first:last]
             logits.index_put_(biased, bias[first:last].float(), accumulate=True)
@@ -70,23 +83,25 @@ class _FullSoftmax(torch.autograd.Function):
             error.scatter_add_(1, wanted, -weight)
             if grad_bias is not None:
                 grad_bias[first:last] = error[biased].to(bias.dtype)
+            if grad_strength is not None:
+                grad_strength += (error @ offsets.T.float()).gather(1, rows_of_offsets[rows, None]).sum()
             error = error.to(dtype)
             if needs_states:
                 grad_states[rows] = (error @ table).to(grad_states.dtype)
             if needs_table:
                 if dtype == grad_table.dtype:
-                    grad_table.addmm_(error.T, block)
+                    grad_table.addmm_(block.T, error)
                 else:
-                    grad_table += error.T @ block
-        ctx.save_for_backward(grad_states, grad_table, grad_bias)
+                    grad_table += block.T @ error
+        ctx.save_for_backward(grad_states, grad_table.T if needs_table else None, grad_bias, grad_strength)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        states, table, bias = (
+        states, table, bias, strength = (
             None if grad is None else grad * grad_output.to(grad.dtype) for grad in ctx.saved_tensors
         )
-        return states, table, None, None, None, None, None, None, bias
+        return states, table, None, None, None, None, None, None, bias, None, None, strength
 
 
 @dataclass
@@ -104,6 +119,21 @@ class LogitBias:
     values: torch.Tensor
 
 
+@dataclass
+class LogitOffsets:
+    """What is added to the logits of all items before the softmax, the same for many predictions.
+
+    Attributes:
+        values: (kinds, items) float; no gradient goes into them.
+        rows: (n,) long, which of the kinds each prediction has.
+        strength: scalar that the values are multiplied by.
+    """
+
+    values: torch.Tensor
+    rows: torch.Tensor
+    strength: torch.Tensor
+
+
 def full_softmax_loss(
     states: torch.Tensor,
     table: torch.Tensor,
@@ -111,6 +141,7 @@ def full_softmax_loss(
     bias: LogitBias | None = None,
     weights: torch.Tensor | None = None,
     background: Background | None = None,
+    offsets: LogitOffsets | None = None,
 ) -> torch.Tensor:
     """Weighted sum of the targets' cross-entropies among all items, in blocks of bounded memory.
 
@@ -118,6 +149,7 @@ def full_softmax_loss(
         bias: added to the logits.
         weights: of the targets; 1 by default.
         background: a distribution that takes part in every target.
+        offsets: added to the logits, of the table's items.
 
     Shape:
         - states: (n, d); table: (items, d); targets: (n,) item indices; weights: (n,)
@@ -126,9 +158,12 @@ def full_softmax_loss(
     none, nothing = targets[:0], states.new_zeros(0, dtype=torch.float32)
     if bias is None:
         bias = LogitBias(none, none, nothing)
+    if offsets is None:
+        offsets = LogitOffsets(nothing.unsqueeze(1), none, nothing)
     weights = states.new_ones(len(states), dtype=torch.float32) if weights is None else weights
     share, distribution = (nothing, nothing) if background is None else (background.weights, background.distribution)
-    return _FullSoftmax.apply(states, table, targets, weights, share, distribution, bias.rows, bias.items, bias.values)
+    added = bias.rows, bias.items, bias.values, offsets.values, offsets.rows, offsets.strength
+    return _FullSoftmax.apply(states, table, targets, weights, share, distribution, *added)
 
 
 def sampled_softmax_loss(
@@ -141,6 +176,7 @@ def sampled_softmax_loss(
     bias: LogitBias | None = None,
     weights: torch.Tensor | None = None,
     background: Background | None = None,
+    offsets: LogitOffsets | None = None,
 ) -> torch.Tensor:
     r"""Weighted sum of the targets' cross-entropies among themselves and uniformly drawn negatives of the batch.
 
@@ -154,6 +190,7 @@ def sampled_softmax_loss(
         bias: added to the logits of items that are among targets or negatives.
         weights: of the targets; 1 by default.
         background: over the drawn negatives, a distribution that takes part in every target.
+        offsets: added to the logits, of the whole catalog.
 
     Shape:
         - states, positive: (n, d); negative: (negatives, d)
@@ -162,6 +199,10 @@ def sampled_softmax_loss(
     """
     positive_logit = (states * positive.to(states.dtype)).sum(-1, keepdim=True).float()
     negative_logits = (states @ negative.to(states.dtype).T).float()
+    if offsets is not None:
+        added = offsets.strength * offsets.values
+        positive_logit = positive_logit + added[offsets.rows, targets].unsqueeze(1)
+        negative_logits = negative_logits + added[:, negative_items][offsets.rows]
     if bias is not None:
         is_target = targets[bias.rows] == bias.items
         values = bias.values.float()

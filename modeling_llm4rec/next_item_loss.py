@@ -165,13 +165,10 @@ class NextItemLossMixin:
     ) -> torch.Tensor:
         """Summed loss of states (n, hidden), those of `labels[is_item]`."""
         targets = labels[is_item] - self.config.text_vocab_size
-        prior = self.model.popularity_prior
+        prior, offsets = self.model.popularity_prior, None
         if prior is not None:
-            periods = torch.zeros_like(targets)
-            if facts.popularity_periods is not None:
-                periods = facts.popularity_periods[is_item]
-            states = prior.add_to_states(states, periods)
-            rows = ItemRows(prior.add_to_table(rows.vectors, rows.items), rows.items)
+            periods = None if facts.popularity_periods is None else facts.popularity_periods[is_item]
+            offsets = prior.offsets(torch.zeros_like(targets) if periods is None else periods)
         weights, background = None, None
         if facts.loss_weights is not None:
             weights, background = target_weights(
@@ -185,7 +182,9 @@ class NextItemLossMixin:
                 weights, background = _smoothed(states, weights, smoothing, len(rows.vectors))
             elif background is not None and rows.items is not None:
                 background.distribution = _renormalised(background.distribution[rows.items])
-            return full_softmax_loss(states, rows.vectors, rows.index(targets), bias, weights, background)
+            if offsets is not None and rows.items is not None:
+                offsets.values = offsets.values[:, rows.items]
+            return full_softmax_loss(states, rows.vectors, rows.index(targets), bias, weights, background, offsets)
         if smoothing:
             weights, background = _smoothed(states, weights, smoothing, len(negatives))
         elif background is not None:
@@ -193,7 +192,7 @@ class NextItemLossMixin:
         trained = self.model.item_embedding.trained_items()
         competing = self.num_items if trained is None else len(trained)
         return sampled_softmax_loss(
-            states, rows[targets], rows[negatives], targets, negatives, competing, bias, weights, background
+            states, rows[targets], rows[negatives], targets, negatives, competing, bias, weights, background, offsets
         )
 
     def _repeat_bias(self, input_ids: torch.Tensor, predicts: torch.Tensor) -> LogitBias | None:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from .configuration_llm4rec import LLM4RecConfig
+from .item_loss import LogitOffsets
 
 STEP_SCALE = 10.0
 """An optimiser like Adam moves a weight by about the learning rate a step; γ, of size 1, is ten times its weight."""
@@ -91,22 +92,9 @@ class PopularityPrior(nn.Module):
         """(batch,) row of the last period: that of a request which does not say when it is made."""
         return torch.full((batch,), len(self.period_starts), device=self.period_starts.device)
 
-    def add_to_states(self, states: torch.Tensor, periods: torch.Tensor) -> torch.Tensor:
-        """States (n, width) with γ at the place of each one's period, (n, width + 1 + periods).
-
-        Beside a table from :meth:`add_to_table` every product of the two, full or sampled, holds the prior.
-        """
-        place = torch.nn.functional.one_hot(periods, len(self.log_popularity))
-        return torch.cat([states, (place * self.strength).to(states.dtype)], dim=1)
-
-    def add_to_table(self, table: torch.Tensor, items: torch.Tensor | None = None) -> torch.Tensor:
-        """Item embeddings (n, width) with the log popularity of each period, (n, width + 1 + periods).
-
-        Args:
-            items: (n,) which items the rows are; `None`: the whole catalog.
-        """
-        popularity = self.log_popularity if items is None else self.log_popularity[:, items]
-        return torch.cat([table, popularity.T.to(table.dtype)], dim=1)
+    def offsets(self, periods: torch.Tensor) -> LogitOffsets:
+        """What the prior adds to the logits of predictions (n,) at the times of these rows."""
+        return LogitOffsets(self.log_popularity, periods, self.strength)
 
 
 @dataclass

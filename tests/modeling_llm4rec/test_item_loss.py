@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from llm4rec.modeling_llm4rec import item_loss
 from llm4rec.modeling_llm4rec.debiasing import Background
-from llm4rec.modeling_llm4rec.item_loss import full_softmax_loss, sampled_softmax_loss
+from llm4rec.modeling_llm4rec.item_loss import LogitOffsets, full_softmax_loss, sampled_softmax_loss
 
 
 def smoothing_of(share, count, items):
@@ -45,6 +45,28 @@ def test_full_softmax_passes_gradcheck():
     assert torch.autograd.gradcheck(
         lambda s, t: full_softmax_loss(s, t, targets, **smoothing_of(0.1, 5, 6)), (states, table), eps=1e-2, atol=1e-2
     )
+
+
+@pytest.mark.parametrize("at_once", [2**24, 30])
+def test_offsets_of_logits_act_as_if_written_into_them_in_value_and_gradient(monkeypatch, at_once):
+    monkeypatch.setattr(item_loss, "MAX_LOGITS_AT_ONCE", at_once)
+    torch.manual_seed(0)
+    states, table = torch.randn(17, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    strength, values = torch.tensor(0.7, requires_grad=True), torch.randn(3, 11)
+    targets, kinds = torch.randint(11, (17,)), torch.randint(3, (17,))
+    leaves = states, table, strength
+    ours = full_softmax_loss(states, table, targets, offsets=LogitOffsets(values, kinds, strength))
+    logits = states @ table.T + strength * values[kinds]
+    expected = F.cross_entropy(logits, targets, reduction="sum")
+    torch.testing.assert_close(ours, expected)
+    gradients = torch.autograd.grad(expected, leaves)
+    torch.testing.assert_close(torch.autograd.grad(ours, leaves), gradients)
+    everything = torch.arange(11)
+    sampled = sampled_softmax_loss(
+        states, table[targets], table, targets, everything, 11, offsets=LogitOffsets(values, kinds, strength)
+    )
+    torch.testing.assert_close(sampled, expected)
+    torch.testing.assert_close(torch.autograd.grad(sampled, leaves), gradients)
 
 
 def test_full_softmax_trains_states_when_the_table_is_frozen():
