@@ -15,11 +15,9 @@ from llm4rec.training.evaluation.intervals import bootstrap_interval
 
 Row = dict[str, Any]
 WORLD_METRIC = "random_exposure/filtered/ndcg@10"
-FAIRNESS = ("λ", ("filtered/ndcg@10", "filtered/parity_gap@10", "probe/auc"))
 FRONTIERS = {
     "popularity-sweep": ("γ′", ("filtered/ndcg@10", "filtered/debiased_ndcg@10", "filtered/popularity_lift@10")),
-    "fairness-sweep": FAIRNESS,
-    "fairness-sweep-with-memory": FAIRNESS,
+    "fairness-sweep": ("λ", ("filtered/ndcg@10", "filtered/parity_gap@10", "probe/auc")),
 }
 
 

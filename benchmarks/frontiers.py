@@ -3,12 +3,10 @@
     python benchmarks/run.py ml-1m llm4rec --seed 2 --models $MODELS --data $DATA
     python benchmarks/frontiers.py popularity --data $DATA --model $MODELS/ml-1m/llm4rec-seed2
     python benchmarks/frontiers.py fairness --seed 0 --data $DATA --model $MODELS/ml-1m/llm4rec-seed2
-    python benchmarks/frontiers.py fairness --seed 0 --data $DATA --model $MODELS/ml-1m/llm4rec-seed2 --memory
 
 Both are swept on validation, to choose by, and on test. For every λ training goes on from the model for three epochs
-at a falling rate; the seed is of that. With `--memory` each of these models is given one, which learns from validation
-events how far it counts: choose λ without it. Rows go to `benchmarks/results/ml-1m/`, the figure of a whole frontier
-to `benchmarks/figures/`.
+at a falling rate; the seed is of that. Rows go to `benchmarks/results/ml-1m/`, the figure of a whole frontier to
+`benchmarks/figures/`.
 """
 
 from __future__ import annotations
@@ -41,20 +39,12 @@ FINE_TUNING = [
 
 
 def sweep(
-    what: str,
-    data: Any,
-    model: Path,
-    part: str,
-    strengths: tuple[float, ...],
-    folder: Path,
-    seed: int,
-    memory: bool = False,
+    what: str, data: Any, model: Path, part: str, strengths: tuple[float, ...], folder: Path, seed: int
 ) -> dict[str, Any]:
     """One sweep on one part of the data."""
     if what == "popularity":
         return popularity_sweep(model, data, folder / part, strengths, part=part, progress=False)
-    changes = [f"model.start_from={model}", f"training.seed={seed}", f"retrieval.enabled={str(memory).lower()}"]
-    recipe = Recipe.load("movielens-1m", [*FINE_TUNING, *changes])
+    recipe = Recipe.load("movielens-1m", [f"model.start_from={model}", f"training.seed={seed}", *FINE_TUNING])
     return fairness_sweep(data, recipe, folder, strengths, attribute="gender", part=part, progress=False)
 
 
@@ -68,10 +58,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="keep prepared data here between runs")
     parser.add_argument("--keep", type=Path, help="keep the models of the fairness frontier here")
     parser.add_argument("--strength", type=float, action="append", help="repeatable; default: the whole frontier")
-    parser.add_argument("--memory", action="store_true", help="give the models of the fairness frontier a memory")
     args = parser.parse_args()
-    if args.memory and args.what != "fairness":
-        parser.error("--memory is for the fairness frontier.")
     started = time.perf_counter()
     strengths = tuple(args.strength or STRENGTHS[args.what])
     with tempfile.TemporaryDirectory() as scratch:
@@ -79,8 +66,8 @@ def main() -> None:
         folder = args.keep or Path(scratch) / "sweep"
         metrics: dict[str, float] = {}
         for part in ("validation", "test"):
-            result = sweep(args.what, data, args.model, part, strengths, folder, args.seed, args.memory)
-            if result.get("start") and not args.memory:  # it has none
+            result = sweep(args.what, data, args.model, part, strengths, folder, args.seed)
+            if result.get("start"):
                 metrics |= {f"{part}/start/{name}": value for name, value in result["start"].items()}
             for row in result["rows"]:
                 metrics |= {
@@ -91,7 +78,6 @@ def main() -> None:
         name = f"{args.what}-sweep"
         drawn = (folder / part if args.what == "popularity" else folder) / f"{name}.svg"
         figure = drawn.read_text(encoding="utf-8")
-        name += "-with-memory" * args.memory
     row = report_row(
         DATASET,
         name,
@@ -101,7 +87,6 @@ def main() -> None:
         seconds=time.perf_counter() - started,
         command=f"python benchmarks/frontiers.py {args.what} --data $DATA --model $MODELS/{DATASET}/{args.model.name}"
         + (f" --seed {args.seed}" if args.what == "fairness" else "")
-        + " --memory" * args.memory
         + "".join(f" --strength {strength:g}" for strength in args.strength or ()),
         config={"strengths": strengths, "fine_tuning": FINE_TUNING if args.what == "fairness" else None},
     )

@@ -116,10 +116,9 @@ class SensitiveAttributeAdversary(nn.Module):
         Args:
             weights: by the names of `named_parameters`; the gradient goes into them.
         """
-        # Some of each batch, so that not all that is kept is copied; which is chance already.
-        drawn = torch.randint(READ_AT_ONCE, (READ_AT_ONCE // len(self.recent),))
-        kept = [(states[drawn.to(states.device)], labels[drawn.to(labels.device)]) for states, labels in self.recent]
-        states, labels = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        # The same places of every batch, whose order is random: not all that is kept has to be copied.
+        drawn = torch.randint(READ_AT_ONCE, (READ_AT_ONCE // len(self.recent),)).to(self.recent[0][0].device)
+        states, labels = (torch.cat([part[drawn] for part in parts]) for parts in zip(*self.recent, strict=True))
         losses = torch.stack(self._losses(states, labels, weights))
         known = (labels >= 0).T
         return (losses.sum(-1) / known.sum(-1).clamp(min=1)).sum()

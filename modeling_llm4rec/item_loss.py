@@ -84,7 +84,9 @@ class _FullSoftmax(torch.autograd.Function):
             if grad_bias is not None:
                 grad_bias[first:last] = error[biased].to(bias.dtype)
             if grad_strength is not None:
-                grad_strength += (error @ offsets.T.float()).gather(1, rows_of_offsets[rows, None]).sum()
+                with torch.autocast(device, enabled=False):  # a sum of numbers that nearly cancel
+                    moved = error @ offsets.T.float()
+                grad_strength += moved.gather(1, rows_of_offsets[rows, None]).sum()
             error = error.to(dtype)
             if needs_states:
                 grad_states[rows] = (error @ table).to(grad_states.dtype)

@@ -167,8 +167,8 @@ class NextItemLossMixin:
         targets = labels[is_item] - self.config.text_vocab_size
         prior, offsets = self.model.popularity_prior, None
         if prior is not None:
-            periods = None if facts.popularity_periods is None else facts.popularity_periods[is_item]
-            offsets = prior.offsets(torch.zeros_like(targets) if periods is None else periods)
+            periods = facts.popularity_periods
+            offsets = prior.offsets(torch.zeros_like(targets) if periods is None else periods[is_item])
         weights, background = None, None
         if facts.loss_weights is not None:
             weights, background = target_weights(

@@ -55,6 +55,7 @@ def main() -> None:
     command = f"python benchmarks/speed/run.py {args.what}"
     command += "" if args.what in WITHOUT_DATA else " --data $DATA"
     command += " --peer-python $PEERS/bin/python" if args.peer_python else ""
+    command += f" --rounds {args.rounds}" if args.rounds else ""
     row = report_row(
         DATA_SET.get(args.what, "random"), "speed", args.what, metrics,
         seconds=time.perf_counter() - started, command=command, config=config,

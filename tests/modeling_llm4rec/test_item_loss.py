@@ -69,6 +69,22 @@ def test_offsets_of_logits_act_as_if_written_into_them_in_value_and_gradient(mon
     torch.testing.assert_close(torch.autograd.grad(sampled, leaves), gradients)
 
 
+def test_the_strength_of_offsets_learns_the_same_under_autocast():
+    torch.manual_seed(0)
+    states, table, values = 0.3 * torch.randn(4000, 64), 0.3 * torch.randn(3706, 64), torch.randn(13, 3706)
+    kinds = torch.randint(13, (4000,))
+    targets = torch.multinomial((states @ table.T + 0.7 * values[kinds]).softmax(-1), 1).squeeze(1)
+    found = []
+    for mixed in (False, True):
+        strength = torch.tensor(0.7, requires_grad=True)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            loss = full_softmax_loss(states, table, targets, offsets=LogitOffsets(values, kinds, strength))
+        loss.backward()
+        found.append(strength.grad)
+    # What it sums nearly cancels: a product in half precision is 1.8 off, always to the same side.
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0.5)
+
+
 def test_full_softmax_trains_states_when_the_table_is_frozen():
     states, table = torch.randn(3, 4, requires_grad=True), torch.randn(5, 4)
     full_softmax_loss(states, table, torch.tensor([0, 1, 2])).backward()
